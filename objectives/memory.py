@@ -1,0 +1,69 @@
+"""How much memory does one inference need at its peak, above the runtime's own base?
+
+    peak = r_w W + kappa L + IO                                                     (bytes)
+
+W: weights as the system keeps them. From iOS 17 on the Neural Engine reads compressed weights as stored, and the GPU
+block-wise int4 from iOS 18 (Apple, Core ML Tools guide, opt-overview); before that and elsewhere they are expanded to
+the compute precision when the model is loaded, as Apple's guide documents for iOS 16. L: liveness of the activations
+(`program.liveness`). IO: a BGRA picture, its fp16 tensor (or the tensor input) and the outputs.
+
+    value   r_w = 1, kappa = 1, L = liveness peak
+    low     r_w = 1, kappa = 1, L = liveness peak with element-wise operations in place
+    high    r_w = 2 (a copy while the model is specialised), kappa = 2 (padding), L = max(peak, half of all activations)
+
+Which planner the Neural Engine's compiler uses is not public, and no footprint of a small classifier is published, so
+the ends are bounds by argument, not quantiles. The runtime's base (unknown, the same for every package) is left out.
+"""
+
+from __future__ import annotations
+
+from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.devices.priors import Unit
+from coreml_pareto.objectives.program import ImageInput, Program, Weight, liveness
+from coreml_pareto.objectives.reading import Reading
+
+
+def memory(program: Program, target: Target, unit: Unit) -> dict[str, Reading]:
+    """`memory_bytes` of a program on the unit that runs it."""
+    kept = sum(kept_bytes(weight, program.precision, target.os, unit) for weight in program.weights)
+    live, io = liveness(program), input_output_bytes(program)
+    conditions = target.conditions | {
+        "above": "the runtime's own base",
+        "weights": "as stored" if kept == stored_bytes(program) else f"expanded where the {unit} does not stream them",
+        "method": "weights + liveness peak + input and output; bounds by argument, none published to compare with",
+    }
+    low = kept + live.fused_peak_bytes + io
+    value = kept + live.peak_bytes + io
+    high = 2 * kept + 2 * max(live.peak_bytes, live.naive_bytes // 2) + io
+    return {"memory_bytes": Reading(value, "B", low, high, "estimated", conditions)}
+
+
+def kept_bytes(weight: Weight, precision: str, os: int, unit: Unit) -> int:
+    """Bytes that one weight occupies while the model is loaded: as stored, or expanded to the compute precision."""
+    if streams(weight.scheme, os, unit):
+        return weight.stored_bytes
+    return max(weight.stored_bytes, weight.elements * (4 if precision == "fp32" else 2))
+
+
+def streams(scheme: str, os: int, unit: Unit) -> bool:
+    """Whether a unit reads this storage form as it is."""
+    if unit == "Neural Engine":
+        return os >= 17
+    return unit == "GPU" and os >= 18 and scheme == "int4"
+
+
+def stored_bytes(program: Program) -> int:
+    """All weights as stored."""
+    return sum(weight.stored_bytes for weight in program.weights)
+
+
+def input_output_bytes(program: Program) -> int:
+    """The picture as BGRA and as fp16 tensor, or the tensor input; probabilities and other outputs."""
+    if isinstance(program.input, ImageInput):
+        pixels = program.input.width * program.input.height
+        channels = 1 if program.input.color_layout.startswith("GRAYSCALE") else 3
+        read = 4 * pixels + 2 * channels * pixels
+    else:
+        read = program.input.type.nbytes
+    outputs = {*program.output, *((program.probabilities,) if program.probabilities else ())}
+    return read + sum(program.types[name].nbytes for name in outputs if name in program.types)

@@ -1,0 +1,87 @@
+"""What does each operation cost, independently of any device?  Exact counts from shapes and stored types.
+
+A multiply-accumulate (MAC) is counted where a product enters a sum: convolutions and matrix products; nothing else
+has any. Bytes are those of the program's own types: activations once per distinct tensor read and once written,
+weights as stored (indices, tables, scales, masks). Loading-time operations (`const`, `constexpr_*`) have no row:
+their bytes are weights of the operation that reads them. Fusion is left to whoever prices the rows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from coreml_pareto.objectives.program.operations import OPERATIONS, Call
+from coreml_pareto.objectives.program.program import VIEWS, Operation, Program
+from coreml_pareto.objectives.program.weights import weights_of
+
+Group = Literal["dense", "depthwise", "matrix", "other"]
+Precision = Literal["fp32", "fp16", "w8a8"]
+
+_MATRIX = frozenset({"linear", "matmul", "einsum", "scaled_dot_product_attention"})
+_CONVOLUTIONS = frozenset({"conv", "conv_transpose"})
+
+
+@dataclass(frozen=True)
+class Cost:
+    """One operation: MACs, bytes of weights and activations; `note` says what is special, or is empty."""
+
+    name: str
+    kind: str
+    group: Group
+    precision: Precision
+    macs: int
+    weight_bytes: int
+    weight_elements: int
+    read_bytes: int
+    written_bytes: int
+    note: str = ""
+
+
+def costs(program: Program) -> tuple[Cost, ...]:
+    """One row per operation that runs, in program order; UserError for a program with open shapes."""
+    program.require_static()
+    return tuple(_cost(program, operation) for operation in program.operations if not operation.constexpr)
+
+
+def _cost(program: Program, operation: Operation) -> Cost:
+    weights = weights_of(program, operation)
+    unpacked = {weight.name for weight in weights}
+    operands = {name for name in operation.operands() if name not in unpacked}
+    view, row = operation.kind in VIEWS, OPERATIONS.get(operation.kind)
+    return Cost(
+        name=operation.name,
+        kind=operation.kind,
+        group=_group(program, operation),
+        precision=_precision(program, operation),
+        macs=row.macs(Call(operation, program.types)) if row else 0,
+        weight_bytes=sum(weight.stored_bytes for weight in weights),
+        weight_elements=sum(weight.elements for weight in weights),
+        read_bytes=0 if view else sum(program.types[name].nbytes for name in operands),
+        written_bytes=0 if view else sum(kind.nbytes for _, kind in operation.outputs),
+        note="view: moves no data" if view else "" if row else "unknown operation",
+    )
+
+
+def _group(program: Program, operation: Operation) -> Group:
+    if operation.kind in _MATRIX:
+        return "matrix"
+    if operation.kind not in _CONVOLUTIONS:
+        return "other"
+    groups = operation.parameter("groups", 1)
+    channels = Call(operation, program.types).type_of("x").shape[1]
+    return "depthwise" if groups > 1 and groups == channels else "dense"
+
+
+def _precision(program: Program, operation: Operation) -> Precision:
+    """Quantised where a convolution or matrix product reads dequantised activations and quantised weights."""
+    x = operation.one("x")
+    producer = program.producers.get(x) if isinstance(x, str) else None
+    if operation.kind in _CONVOLUTIONS | _MATRIX and producer is not None and producer.kind == "dequantize":
+        return "w8a8"
+    dtypes = [kind.dtype for _, kind in operation.outputs]
+    dtypes += [program.types[name].dtype for name in operation.operands()]
+    for dtype in dtypes:
+        if dtype in ("fp16", "fp32"):
+            return "fp16" if dtype == "fp16" else "fp32"
+    return "fp16" if program.precision == "fp16" else "fp32"

@@ -1,0 +1,203 @@
+"""What is in this folder?  Reads a saved `.mlpackage` straight from its protobuf and its weight file.
+
+Sources: apple/coremltools `mlmodel/format/Model.proto`, `FeatureTypes.proto`, `MIL.proto`; the package layout is that
+of `coremltools.models.utils`. coremltools' own frontend is not used: it takes seconds, and it refuses operations
+which it does not know, whereas a reader must be able to show them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
+
+from coreml_pareto.objectives.program.program import (
+    UNKNOWN,
+    Argument,
+    Constant,
+    ImageInput,
+    Operation,
+    Program,
+    TensorInput,
+    TensorType,
+)
+from coreml_pareto.objectives.program.weightfile import WeightFile, unpack
+from coreml_pareto.spaces.errors import UserError
+
+_DTYPES = {
+    value: name.lower().replace("float8", "fp8").replace("bfloat", "bf").replace("float", "fp")
+    for name, value in MIL_pb2.DataType.items()
+}
+
+
+def load(path: Path) -> Program:
+    """Read a saved ML program; weights stay on disk until a `Constant.value` is asked for.
+
+    UserError: not a package, not an ML program, several functions or inputs, missing or damaged weight file.
+    """
+    path = Path(path)
+    model_file = _model_file(path)
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(model_file.read_bytes())
+    except Exception as error:  # protobuf's DecodeError has no stable import path across its implementations
+        raise UserError(f"{model_file} is not a Core ML model ({error}); convert it anew") from error
+    function = _function(spec, path)
+    reader = _Reader(model_file.parent)
+    block = function.block_specializations[function.opset]
+    for operation in block.operations:
+        reader.add(operation)
+    inputs = {value.name: _type(value.type) for value in function.inputs}
+    return Program(
+        path=path,
+        input=_input(spec.description, inputs, reader, path),
+        operations=tuple(reader.operations),
+        constants=reader.constants,
+        types=inputs | {name: kind for operation in reader.operations for name, kind in operation.outputs},
+        output=tuple(block.outputs),
+        metadata=_metadata(spec.description.metadata),
+        specification=spec.specificationVersion,
+    )
+
+
+def _model_file(path: Path) -> Path:
+    manifest = path / "Manifest.json"
+    if not path.is_dir() or not manifest.is_file():
+        came = "is not a folder" if path.exists() and not path.is_dir() else "has no Manifest.json"
+        came = came if path.exists() else "does not exist"
+        raise UserError(f"a Core ML package is a folder NAME.mlpackage with a Manifest.json; {path} {came}")
+    try:
+        entries = json.loads(manifest.read_text())
+        item = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{manifest} does not name a root model ({error!r}); save the package again") from error
+    model = path / "Data" / PurePosixPath(item)
+    if not model.is_file():
+        raise UserError(f"{manifest} names {item}, but {model} is missing; copy the whole package again")
+    return model
+
+
+def _function(spec: Any, path: Path) -> Any:
+    kind = spec.WhichOneof("Type")
+    if kind != "mlProgram":
+        raise UserError(
+            f"only ML programs can be read; {path.name} is a '{kind}' model; "
+            "convert it with coremltools.convert(..., convert_to='mlprogram')"
+        )
+    functions = spec.mlProgram.functions
+    if len(functions) != 1:
+        raise UserError(
+            f"only programs with one function can be read; {path.name} has {', '.join(sorted(functions))}; "
+            "save the one you mean by itself"
+        )
+    return next(iter(functions.values()))
+
+
+def _input(description: Any, types: Mapping[str, TensorType], reader: _Reader, path: Path) -> ImageInput | TensorInput:
+    if len(types) != 1:
+        raise UserError(f"only programs with one input can be read; {path.name} has {', '.join(types) or 'none'}")
+    ((name, kind),) = types.items()
+    feature = next((feature for feature in description.input if feature.name == name), None)
+    if feature is None or feature.type.WhichOneof("Type") != "imageType":
+        return TensorInput(name, kind)
+    image = feature.type.imageType
+    layout = FeatureTypes_pb2.ImageFeatureType.ColorSpace.Name(image.colorSpace)
+    scale, bias = _preprocessing(name, reader.operations)
+    return ImageInput(name, int(image.width), int(image.height), layout, scale, bias)
+
+
+def _preprocessing(name: str, operations: list[Operation]) -> tuple[float | tuple[float, ...], tuple[float, ...]]:
+    """Scale and bias of an ImageType: coremltools writes them as a `mul` and an `add` at the head of the program."""
+    scale: float | tuple[float, ...] = 1.0
+    bias: tuple[float, ...] = (0.0,)
+    for kind in ("mul", "add"):
+        readers = [operation for operation in operations if name in operation.operands()]
+        constant = readers[0].one("y") if len(readers) == 1 and readers[0].kind == kind else None
+        if not isinstance(constant, Constant):
+            continue
+        values = tuple(float(value) for value in constant.value.reshape(-1))
+        scale, bias = (values[0] if len(values) == 1 else values, bias) if kind == "mul" else (scale, values)
+        name = readers[0].outputs[0][0]
+    return scale, bias
+
+
+def _metadata(metadata: Any) -> dict[str, str]:
+    named = {
+        "author": metadata.author,
+        "license": metadata.license,
+        "version": metadata.versionString,
+        "short_description": metadata.shortDescription,
+    }
+    return {key: text for key, text in named.items() if text} | dict(metadata.userDefined)
+
+
+def _type(value: Any) -> TensorType:
+    which = value.WhichOneof("type")
+    if which != "tensorType":
+        return TensorType(str(which).removesuffix("Type"), ())
+    tensor = value.tensorType
+    shape = (d.constant.size if d.WhichOneof("dimension") == "constant" else UNKNOWN for d in tensor.dimensions)
+    return TensorType(_DTYPES[tensor.dataType], tuple(shape))
+
+
+@dataclass
+class _Reader:
+    """Turns protobuf operations into records, in program order; `const` operations become constants."""
+
+    folder: Path
+    operations: list[Operation] = field(default_factory=list)
+    constants: dict[str, Constant] = field(default_factory=dict)
+    files: dict[str, WeightFile] = field(default_factory=dict)
+
+    def add(self, operation: Any) -> None:
+        if operation.type == "const":
+            name = operation.outputs[0].name
+            self.constants[name] = self.constant(name, operation.attributes["val"])
+            return
+        name = operation.attributes["name"].immediateValue.tensor.strings.values[0]
+        inputs = {
+            key: tuple(self.argument(f"{name}.{key}", binding) for binding in argument.arguments)
+            for key, argument in operation.inputs.items()
+        }
+        # Up to iOS 17 the operands of constexpr operations are attributes.
+        for key, value in operation.attributes.items():
+            if key != "name":
+                inputs[key] = (self.constant(f"{name}.{key}", value),)
+        outputs = tuple((output.name, _type(output.type)) for output in operation.outputs)
+        self.operations.append(Operation(operation.type, name, inputs, outputs))
+
+    def argument(self, place: str, binding: Any) -> Argument:
+        if binding.WhichOneof("binding") == "value":
+            return self.constant(place, binding.value)
+        name = str(binding.name)
+        return self.constants.get(name, name)
+
+    def constant(self, name: str, value: Any) -> Constant:
+        kind = _type(value.type)
+        if value.WhichOneof("value") == "blobFileValue":
+            file, offset = self.file(value.blobFileValue.fileName), value.blobFileValue.offset
+            file.locate(offset, kind)
+            return Constant(name, kind, lambda: file.read(offset, kind), offset)
+        return Constant(name, kind, lambda: _immediate(value.immediateValue, kind))
+
+    def file(self, name: str) -> WeightFile:
+        if name not in self.files:
+            self.files[name] = WeightFile.open(self.folder / PurePosixPath(name).relative_to("@model_path"))
+        return self.files[name]
+
+
+def _immediate(value: Any, kind: TensorType) -> np.ndarray[Any, Any]:
+    if value.WhichOneof("value") == "list":
+        return np.array([_immediate(item.immediateValue, _type(item.type)).item() for item in value.list.values])
+    tensor = value.tensor
+    which = tensor.WhichOneof("value")
+    if which == "bytes":
+        return unpack(tensor.bytes.values, kind.dtype, kind.elements).reshape(kind.shape)
+    values = getattr(tensor, which).values if which else []
+    dtypes = {"fp32": np.float32, "fp64": np.float64, "bool": np.bool_, "string": np.str_}
+    return np.array(list(values), dtypes.get(kind.dtype, kind.dtype)).reshape(kind.shape)

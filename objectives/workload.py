@@ -1,0 +1,107 @@
+"""What does a program ask of the hardware?  The operation table, summed up as the estimators' features.
+
+The features are those of the fit behind `devices/priors.py`: dense and depthwise multiply-accumulates, weight bytes as
+if uncompressed and as effective, and activation bytes: what operations read and write, apart from those that are
+computed on the way out of their producer (FUSED).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.devices.priors import W8A8_CHIPS, Unit, realised_saving
+from coreml_pareto.objectives.program import Cost
+from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
+from coreml_pareto.objectives.program.program import VIEWS
+
+FUSED = frozenset(ELEMENTWISE) | VIEWS | {"batch_norm", "quantize", "dequantize", "classify"}
+"""Kinds whose bytes do not count: activations and element-wise arithmetic (done by the operation before), views (no
+data moves), inference batch norm (folded), quantize and dequantize (part of the W8A8 kernel), the label look-up."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """Sums over the operations of one precision class.
+
+    MACs are counted, weights and activations are in bytes; `full_weight_bytes` are those of the compute precision,
+    `effective_weight_bytes` what counts as moved after weight-only compression.
+    """
+
+    dense_macs: int = 0
+    depthwise_macs: int = 0
+    full_weight_bytes: float = 0.0
+    effective_weight_bytes: float = 0.0
+    activation_bytes: int = 0
+    spilled_bytes: float = 0.0
+
+    @property
+    def macs(self) -> int:
+        """All multiply-accumulates."""
+        return self.dense_macs + self.depthwise_macs
+
+
+def macs(costs: Iterable[Cost]) -> int:
+    """Multiply-accumulates of one inference."""
+    return sum(cost.macs for cost in costs)
+
+
+def is_w8a8(cost: Cost) -> bool:
+    """Whether an operation computes on 8-bit weights and activations."""
+    return cost.precision == "w8a8"
+
+
+def runs_on_neural_engine(costs: Iterable[Cost]) -> bool:
+    """Whether every multiply-accumulate is in a precision of the Neural Engine.
+
+    It computes in fp16 and int8; programs with fp32 compute stay on GPU and CPU (Apple, Core ML Tools guide, "Typed
+    execution"). Nothing else of the families found here is known to fall off it.
+    """
+    return all(cost.precision != "fp32" for cost in costs if cost.macs)
+
+
+def units(costs: Sequence[Cost], target: Target) -> tuple[Unit, ...]:
+    """The units that may run the whole program under the target's compute units.
+
+    A program that the Neural Engine runs is taken to run there whenever it is allowed: it is the fastest unit on every
+    published classifier, and Core ML's own choice is not published. Single operations that fall back are not modelled.
+    """
+    if target.compute_units in ("ALL", "CPU_AND_NE") and runs_on_neural_engine(costs):
+        return ("Neural Engine",)
+    return ("GPU", "CPU") if target.compute_units in ("ALL", "CPU_AND_GPU") else ("CPU",)
+
+
+def full_weight_bytes(cost: Cost) -> int:
+    """Weight bytes in the compute precision: 4 for each element in fp32, else 2."""
+    return cost.weight_elements * (4 if cost.precision == "fp32" else 2)
+
+
+def effective_weight_bytes(cost: Cost, eta: float) -> float:
+    """W_eff = W (1 - eta (1 - stored bits / full bits)): masks, tables and scales count as stored bits."""
+    full = full_weight_bytes(cost)
+    return full - eta * max(0.0, full - cost.weight_bytes)
+
+
+def eta(target: Target, unit: Unit) -> float:
+    """Share of the saved weight bytes that is really saved; nothing is published off the Neural Engine: 0 there."""
+    return realised_saving(target.os).value if unit == "Neural Engine" else 0.0
+
+
+def gains_from_w8a8(target: Target, unit: Unit) -> bool:
+    """Whether W8A8 is known to be faster there; elsewhere its weights count as weight-only int8."""
+    return unit == "Neural Engine" and target.device.soc in W8A8_CHIPS
+
+
+def total(costs: Iterable[Cost], *, eta: float = 0.0, on_chip_bytes: float = 0.0) -> Slice:
+    """Sum some rows; activations of one operation beyond `on_chip_bytes` count as spilled."""
+    rows = list(costs)
+    moved = [c.read_bytes + c.written_bytes for c in rows if c.kind not in FUSED]
+    return Slice(
+        dense_macs=sum(c.macs for c in rows if c.group != "depthwise"),
+        depthwise_macs=sum(c.macs for c in rows if c.group == "depthwise"),
+        full_weight_bytes=sum(full_weight_bytes(c) for c in rows),
+        effective_weight_bytes=sum(effective_weight_bytes(c, eta) for c in rows),
+        activation_bytes=sum(moved),
+        spilled_bytes=sum(max(0.0, amount - on_chip_bytes) for amount in moved),
+    )

@@ -1,0 +1,57 @@
+"""How a candidate ended: one of four small records, and nothing else.
+
+`Scored` and `Infeasible` teach the sampler; `Pruned` was stopped before its training was complete; `Failed` names the
+stage and the cause. They are matched exhaustively where they are told to the study (`study.py`) and shown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import final
+
+from coreml_pareto.objectives.reading import Reading
+
+
+@final
+@dataclass(frozen=True)
+class Scored:
+    """A saved package with all its readings; `package` is its folder in the store."""
+
+    score: Mapping[str, Reading]
+    package: Path
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@final
+@dataclass(frozen=True)
+class Infeasible:
+    """A candidate that breaks limits for certain, found before it was trained.
+
+    `score` holds the readings known by then; `limits` names the broken objectives.
+    """
+
+    limits: tuple[str, ...]
+    score: Mapping[str, Reading]
+
+
+@final
+@dataclass(frozen=True)
+class Pruned:
+    """A candidate whose training was stopped early, and why; `score` holds what was known."""
+
+    reason: str
+    score: Mapping[str, Reading]
+
+
+@final
+@dataclass(frozen=True)
+class Failed:
+    """A candidate that could not be finished: the stage and the cause, for people."""
+
+    stage: str
+    cause: str
+
+
+Outcome = Scored | Infeasible | Pruned | Failed

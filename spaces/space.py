@@ -1,0 +1,231 @@
+"""What a study may choose from: knobs ⇄ Candidate. Decode, encode, count, neighbours.
+
+`Space.decode(choose)` walks the knobs in order and asks `choose` for the value of each one that is open; what
+depends on an earlier choice (a backbone's width, a teacher's temperature) is resolved here and nowhere else.
+Encoding, counting and neighbours all replay the same walk with another `choose`, so they cannot disagree with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Literal, TypeVar, final
+
+from coreml_pareto.spaces import compression as schemes
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.distillation import NONE, DistillationSpace
+from coreml_pareto.spaces.families import TIMM, backbone_of, family_of, training_defaults
+
+Value = str | int | float
+SMALL_IMAGE = 48
+"""Up to this resolution `stem_stride: auto` is 1: five strides of 2 would leave a map of one pixel."""
+
+
+@final
+@dataclass(frozen=True)
+class Knob:
+    """One open choice: its name in the study's record, its legal values, and where a Candidate keeps it."""
+
+    name: str
+    choices: tuple[Value, ...]
+    read: Callable[[Candidate], Value]
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are numbers, so that near values behave alike."""
+        return all(isinstance(choice, int | float) for choice in self.choices)
+
+
+Choose = Callable[[Knob], Any]
+T = TypeVar("T")
+
+
+@final
+@dataclass(frozen=True)
+class Space:
+    """The open choices of a study.
+
+    Attributes:
+        backbones: names of ours or of timm.
+        width, depth: multipliers, asked where the backbone can be scaled.
+        resolution: sides of the input in pixels.
+        stem_stride: 1, 2 or `auto` (1 for inputs of at most 48 pixels; alone).
+        distillation: the teachers and the loss.
+        epochs: lengths of a training.
+        compressions: all legal on the study's OS.
+        classes, seed, batch_size: fixed for a study.
+    """
+
+    backbones: tuple[str, ...]
+    width: tuple[float, ...]
+    depth: tuple[float, ...]
+    resolution: tuple[int, ...]
+    stem_stride: tuple[int | Literal["auto"], ...]
+    distillation: DistillationSpace
+    epochs: tuple[int, ...]
+    compressions: tuple[Compression, ...]
+    classes: int
+    seed: int = 0
+    batch_size: int = 64
+
+    def decode(self, choose: Choose) -> Candidate:
+        """Ask `choose` for every open knob and return the Candidate that follows."""
+        network = self._network(choose)
+        recipe = self._recipe(choose, network.family)
+        return Candidate(network=network, recipe=recipe, compression=self._compression(choose))
+
+    def encode(self, candidate: Candidate) -> dict[str, Value]:
+        """Return the value of every knob that `decode` asks on its way to `candidate`."""
+        values: dict[str, Value] = {}
+
+        def read(knob: Knob) -> Value:
+            values[knob.name] = knob.read(candidate)
+            return values[knob.name]
+
+        self.decode(read)
+        return values
+
+    def networks(self) -> Iterator[Network]:
+        """Yield every network of the space once."""
+        return _every(self._network)
+
+    def count(self) -> int:
+        """Return the number of candidates, exactly: the walks of the three parts are independent but for the family."""
+        recipes = {family: sum(1 for _ in _every(partial(self._recipe, family=family))) for family in self.families}
+        return sum(recipes[network.family] for network in self.networks()) * len(self.compressions)
+
+    def neighbours(self, candidate: Candidate) -> tuple[Candidate, ...]:
+        """Return the candidates that differ in one knob: any other value, or the next one where values are ordered.
+
+        Knobs that open because of the change take their first value.
+        """
+        own = self.encode(candidate)
+        found: dict[str, Candidate] = {}
+        for knob in self.knobs():
+            if knob.name in own:
+                for value in _steps(knob, own[knob.name]):
+                    changed = self.decode(_choose_from({**own, knob.name: value}))
+                    found.setdefault(changed.digest, changed)
+        found.pop(candidate.digest, None)
+        return tuple(found.values())
+
+    def knobs(self) -> tuple[Knob, ...]:
+        """Return every knob that some candidate opens, in the order of asking."""
+        seen: dict[str, Knob] = {}
+
+        def note(knob: Knob) -> Value:
+            seen.setdefault(knob.name, knob)
+            return knob.choices[0]
+
+        for family in self.families:
+            for backbone in self.backbones_of(family):
+                self._network(_choose_from({"family": family, f"backbone.{family}": backbone}, note))
+            for teacher in self.distillation.teachers:
+                self._recipe(_choose_from({"teacher": teacher}, note), family)
+        self._compression(note)
+        return tuple(seen.values())
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The families of the backbones, in order of first appearance."""
+        return tuple(dict.fromkeys(family_of(name) for name in self.backbones))
+
+    def backbones_of(self, family: str) -> tuple[str, ...]:
+        """Return the study's backbones of one family."""
+        return tuple(name for name in self.backbones if family_of(name) == family)
+
+    def _network(self, choose: Choose) -> Network:
+        family = _ask(choose, "family", self.families, lambda c: c.network.family)
+        name = _ask(choose, f"backbone.{family}", self.backbones_of(family), lambda c: c.network.backbone)
+        row = backbone_of(family, name)
+        width = _ask(choose, "width", self.width, lambda c: c.network.width) if row.scalable_width else 1.0
+        depth = _ask(choose, "depth", self.depth, lambda c: c.network.depth) if row.scalable_depth else 1.0
+        resolution = _ask(choose, "resolution", self.resolution, lambda c: c.network.resolution)
+        return Network(
+            family=family, backbone=name, width=width, depth=depth, resolution=resolution,
+            stem_stride=self._stem(choose, family, resolution), classes=self.classes,
+        )  # fmt: skip
+
+    def _stem(self, choose: Choose, family: str, resolution: int) -> Literal[1, 2]:
+        if family == TIMM:
+            return 2  # their stems differ too much to be changed blindly
+        if self.stem_stride == ("auto",):
+            return 1 if resolution <= SMALL_IMAGE else 2
+        strides: tuple[int, ...] = tuple(int(stride) for stride in self.stem_stride)
+        return 1 if _ask(choose, "stem_stride", strides, lambda c: c.network.stem_stride) == 1 else 2
+
+    def _recipe(self, choose: Choose, family: str) -> Recipe:
+        defaults = training_defaults(family)
+        teacher = _ask(choose, "teacher", self.distillation.teachers, lambda c: c.recipe.teacher or NONE)
+        fixed: dict[str, Any] = {
+            "epochs": _ask(choose, "epochs", self.epochs, lambda c: c.recipe.epochs),
+            "learning_rate": defaults.learning_rate,
+            "weight_decay": defaults.weight_decay,
+            "gradient_clip": defaults.gradient_clip,
+            "label_smoothing": defaults.label_smoothing,
+            "batch_size": self.batch_size,
+            "seed": self.seed,
+        }
+        if teacher == NONE:
+            return Recipe(**fixed)
+        loss = self.distillation
+        return Recipe(
+            **fixed,
+            teacher=teacher,
+            temperature=_ask(choose, "temperature", loss.temperature, lambda c: c.recipe.temperature),
+            hard_weight=_ask(choose, "hard_weight", loss.hard_weight, lambda c: c.recipe.hard_weight),
+            soft_weight=_ask(choose, "soft_weight", loss.soft_weight, lambda c: c.recipe.soft_weight),
+            feature_weight=_ask(choose, "feature_weight", loss.feature_weight, lambda c: c.recipe.feature_weight),
+        )
+
+    def _compression(self, choose: Choose) -> Compression:
+        names = tuple(schemes.spell(compression) for compression in self.compressions)
+        name = _ask(choose, "compression", names, lambda c: schemes.spell(c.compression))
+        return self.compressions[names.index(name)]
+
+
+def _ask(choose: Choose, name: str, choices: tuple[Any, ...], read: Callable[[Candidate], Any]) -> Any:
+    """Ask for a knob's value; a knob with one value is closed and not asked."""
+    return choices[0] if len(choices) == 1 else choose(Knob(name, choices, read))
+
+
+def _choose_from(values: Mapping[str, Value], otherwise: Choose = lambda knob: knob.choices[0]) -> Choose:
+    """Return a `choose` that takes legal values from a mapping and asks `otherwise` for the rest."""
+
+    def choose(knob: Knob) -> Value:
+        fallback: Value = otherwise(knob)
+        value = values.get(knob.name, fallback)
+        return value if value in knob.choices else fallback
+
+    return choose
+
+
+def _every(walk: Callable[[Choose], T]) -> Iterator[T]:
+    """Yield the result of every path of choices through `walk`: replay with the last open choice advanced."""
+    path: list[int] = []
+    while True:
+        sizes: list[int] = []
+
+        def choose(knob: Knob) -> Value:
+            position = len(sizes)  # noqa: B023 - called within this turn of the loop
+            sizes.append(len(knob.choices))  # noqa: B023
+            if position == len(path):
+                path.append(0)
+            return knob.choices[path[position]]
+
+        yield walk(choose)
+        while path and path[-1] + 1 == sizes[len(path) - 1]:
+            path.pop()
+        if not path:
+            return
+        path[-1] += 1
+
+
+def _steps(knob: Knob, value: Value) -> tuple[Value, ...]:
+    """Return the other values of a knob; of an ordered one those next to `value`."""
+    if not knob.ordered:
+        return tuple(choice for choice in knob.choices if choice != value)
+    line = sorted(knob.choices, key=float)
+    at = line.index(value)
+    return tuple(line[i] for i in (at - 1, at + 1) if 0 <= i < len(line))
