@@ -55,3 +55,7 @@ class Failed:
 
 
 Outcome = Scored | Infeasible | Pruned | Failed
+
+
+class OutOfTime(Exception):
+    """The study's time is over in the middle of a trial; its checkpoint stays, the trial is asked again on resume."""

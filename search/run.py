@@ -85,4 +85,6 @@ def broken(score: Mapping[str, Reading], limits: Mapping[str, float], *, strict:
 def straddling(score: Mapping[str, Reading], limits: Mapping[str, float]) -> tuple[str, ...]:
     """Return the objectives whose value keeps its limit while its interval crosses it: "may exceed"."""
     rows = select(limits) if limits else ()
-    return tuple(row.name for row in rows if row.reading in score and may_exceed(score[row.reading], row, limits[row.name]))
+    return tuple(
+        row.name for row in rows if row.reading in score and may_exceed(score[row.reading], row, limits[row.name])
+    )

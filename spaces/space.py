@@ -105,7 +105,7 @@ class Space:
         for knob in self.knobs():
             if knob.name in own:
                 for value in _steps(knob, own[knob.name]):
-                    changed = self.decode(_choose_from({**own, knob.name: value}))
+                    changed = self.decode(choose_from({**own, knob.name: value}))
                     found.setdefault(changed.digest, changed)
         found.pop(candidate.digest, None)
         return tuple(found.values())
@@ -120,9 +120,9 @@ class Space:
 
         for family in self.families:
             for backbone in self.backbones_of(family):
-                self._network(_choose_from({"family": family, f"backbone.{family}": backbone}, note))
+                self._network(choose_from({"family": family, f"backbone.{family}": backbone}, note))
             for teacher in self.distillation.teachers:
-                self._recipe(_choose_from({"teacher": teacher}, note), family)
+                self._recipe(choose_from({"teacher": teacher}, note), family)
         self._compression(note)
         return tuple(seen.values())
 
@@ -190,7 +190,7 @@ def _ask(choose: Choose, name: str, choices: tuple[Any, ...], read: Callable[[Ca
     return choices[0] if len(choices) == 1 else choose(Knob(name, choices, read))
 
 
-def _choose_from(values: Mapping[str, Value], otherwise: Choose = lambda knob: knob.choices[0]) -> Choose:
+def choose_from(values: Mapping[str, Value], otherwise: Choose = lambda knob: knob.choices[0]) -> Choose:
     """Return a `choose` that takes legal values from a mapping and asks `otherwise` for the rest."""
 
     def choose(knob: Knob) -> Value:

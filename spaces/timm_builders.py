@@ -8,7 +8,7 @@ against timm's published widths, and breaks when timm changes them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import timm
 from timm.models import efficientnet, mobilenetv3
@@ -62,11 +62,12 @@ def efficientnet_v2(network: Network, pretrained: bool, base: tuple[float, float
 
 def any_timm(network: Network, pretrained: bool) -> nn.Module:
     """Any other network of timm by its name, as it is."""
-    return cast("nn.Module", timm.create_model(network.backbone, pretrained=pretrained, num_classes=network.classes))
+    model: nn.Module = timm.create_model(network.backbone, pretrained=pretrained, num_classes=network.classes)
+    return model
 
 
 def set_stem_stride(model: nn.Module, stride: int) -> None:
-    """Give the first convolution that halves the image another stride, in place.
+    """Give the first convolution that halves the image another stride, in place, and correct `feature_info`.
 
     Raises:
         UserError: the first convolution of this network has no stride of 2.
@@ -78,6 +79,8 @@ def set_stem_stride(model: nn.Module, stride: int) -> None:
             f"stem_stride needs a first convolution of stride 2, {type(model).__name__} has {found}: leave stem_stride at 2."
         )
     first.stride = (stride, stride)
+    info: list[dict[str, Any]] = list(getattr(model, "feature_info", []))
+    model.feature_info = [{**row, "reduction": row["reduction"] * stride // 2} for row in info]
 
 
 def _scaled(

@@ -107,7 +107,8 @@ def _from_file(network: Network, path: Path) -> Initial:
         raise UserError(
             f"{path} is no checkpoint that torch.load(weights_only=True) reads ({type(error).__name__})."
         ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    inner = loaded.get("state_dict", loaded) if isinstance(loaded, dict) else {}
+    state = inner if isinstance(inner, dict) else {}
     own = module.state_dict()
     fitting = {k: v for k, v in state.items() if k in own and getattr(v, "shape", None) == own[k].shape}
     if len(fitting) < 0.9 * len(own):

@@ -30,7 +30,7 @@ class CoreMLRunner:
             raise UserError(f"compute units are {', '.join(_COMPUTE_UNITS)}; came '{compute_units}'")
         if platform.system() != "Darwin":
             raise UserError("Core ML runs on macOS only; use Executor, which runs the same package on any system")
-        import coremltools
+        from coreml_pareto.objectives.program.quiet import coremltools
 
         self.program = load(path)
         self._model = coremltools.models.MLModel(

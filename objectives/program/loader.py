@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from coremltools.proto import FeatureTypes_pb2, MIL_pb2, Model_pb2
 
 from coreml_pareto.objectives.program.program import (
     UNKNOWN,
@@ -26,8 +25,13 @@ from coreml_pareto.objectives.program.program import (
     TensorInput,
     TensorType,
 )
+from coreml_pareto.objectives.program.quiet import coremltools
 from coreml_pareto.objectives.program.weightfile import WeightFile, unpack
 from coreml_pareto.spaces.errors import UserError
+
+FeatureTypes_pb2 = coremltools.proto.FeatureTypes_pb2
+MIL_pb2 = coremltools.proto.MIL_pb2
+Model_pb2 = coremltools.proto.Model_pb2
 
 _DTYPES = {
     value: name.lower().replace("float8", "fp8").replace("bfloat", "bf").replace("float", "fp")

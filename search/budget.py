@@ -1,0 +1,159 @@
+"""How much training fits into the time: epochs, input sizes and networks planned from the timeout.
+
+Measured, not guessed: one training step of each backbone at its smallest and largest setting is timed on this
+machine; networks in between lie on the power law through the two. The plan aims at five to forty trained networks,
+none of which takes more than twice its share; what is dropped is said.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import nn
+
+from coreml_pareto.search.config import AUTO, RESOLUTIONS, Plan
+from coreml_pareto.search.data import DataSet
+from coreml_pareto.search.stages.train import pick_device
+from coreml_pareto.spaces.candidate import Network
+from coreml_pareto.spaces.families import build
+from coreml_pareto.spaces.space import Space
+
+DEFAULT_EPOCHS = 15
+LEAST_EPOCHS, MOST_EPOCHS = 4, 40
+TRAINING_SHARE = 0.6
+"""Of the timeout that goes to training students; the rest is for teachers, conversion and evaluation."""
+
+Say = Callable[[str], None]
+
+
+@final
+@dataclass(frozen=True)
+class PowerLaw:
+    """Seconds per training image of one backbone: scale · size^exponent, size = (resolution / stem)²·width^1.5."""
+
+    scale: float
+    exponent: float
+
+    def seconds(self, network: Network) -> float:
+        """Return seconds to train on one image once."""
+        return float(self.scale * size(network) ** self.exponent)
+
+
+def resolve(plan: Plan, data: DataSet, say: Say) -> Plan:
+    """Return the plan with every `auto` decided, and said."""
+    plan = _with_resolutions(plan, data)
+    seconds = plan.search.seconds
+    if plan.training.epochs != AUTO:
+        return plan
+    if seconds is None:
+        return _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
+    laws = _measure(plan.space(len(data.classes)), plan.training.batch_size, pick_device(plan.training.device))
+    return _fit(plan, data, laws, seconds, say)
+
+
+def cheapest(networks: tuple[Network, ...]) -> Network:
+    """Return the network that trains fastest, by size alone."""
+    return min(networks, key=size)
+
+
+def _with_resolutions(plan: Plan, data: DataSet) -> Plan:
+    """Return input sizes that suit the pictures: up to their own size, at least 64 so that small ones are enlarged."""
+    if plan.networks.resolution != AUTO:
+        return plan
+    native = data.native_resolution
+    low, high = min(96, max(32, native // 2)), max(64, min(224, native))
+    return _updated(plan, "networks", resolution=tuple(side for side in RESOLUTIONS if low <= side <= high))
+
+
+def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, say: Say) -> Plan:
+    """Return the plan with epochs, networks and images that the time allows."""
+    trainings = min(40, max(5, round(seconds / 300)))
+    share = TRAINING_SHARE * seconds / trainings
+    images = len(data.train)
+
+    def cost(network: Network) -> float:
+        return laws[network.backbone].seconds(network)
+
+    least = min(cost(network) for network in plan.space(len(data.classes)).networks())
+    affordable = int(min(share, seconds / 8) / (LEAST_EPOCHS * least))
+    if affordable < images:
+        images = max(8 * len(data.classes), affordable)
+        say(f"The time allows {images} of {len(data.train)} training images per epoch.")
+        plan = _updated(plan, "training", images=images)
+    before = plan.networks
+    plan = _trimmed(plan, len(data.classes), lambda network: cost(network) * LEAST_EPOCHS * images <= 2 * share)
+    for name in ("backbones", "width", "resolution"):
+        gone = [str(v) for v in getattr(before, name) if v not in getattr(plan.networks, name)]
+        if gone:
+            say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
+    costs = [cost(network) * images for network in plan.space(len(data.classes)).networks()]
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, int(min(share / statistics.median(costs), 2 * share / max(costs)))))
+    say(
+        f"Planned for the timeout: {epochs} epochs for each network, about {seconds / trainings / 60:.1f} min per training."
+    )
+    return _updated(plan, "training", epochs=(epochs,))
+
+
+def _trimmed(plan: Plan, classes: int, fits: Callable[[Network], bool]) -> Plan:
+    """Drop the largest input size, width or backbone, in this order, until every network of the space fits."""
+    while True:
+        slow = [network for network in plan.space(classes).networks() if not fits(network)]
+        networks = plan.networks
+        if not slow:
+            return plan
+        worst = max(slow, key=size)
+        sides = plan.space(classes).resolution
+        if len(sides) > 1:
+            plan = _updated(plan, "networks", resolution=tuple(side for side in sides if side != max(sides)))
+        elif len(networks.width) > 1:
+            plan = _updated(plan, "networks", width=tuple(w for w in networks.width if w != max(networks.width)))
+        elif len(networks.backbones) > 1:
+            plan = _updated(plan, "networks", backbones=tuple(b for b in networks.backbones if b != worst.backbone))
+        else:
+            return plan
+
+
+def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerLaw]:
+    """Time a training step of each backbone at its smallest and largest setting."""
+    laws = {}
+    for backbone in space.backbones:
+        own = sorted((n for n in space.networks() if n.backbone == backbone), key=size)
+        low, high = (_seconds_per_image(network, min(batch, 32), device) for network in (own[0], own[-1]))
+        ratio = math.log(size(own[-1]) / size(own[0])) if len(own) > 1 else 0.0
+        exponent = min(1.5, max(0.3, math.log(high / low) / ratio)) if ratio > 0 else 1.0
+        laws[backbone] = PowerLaw(high / size(own[-1]) ** exponent, exponent)
+    return laws
+
+
+def _seconds_per_image(network: Network, batch: int, device: torch.device) -> float:
+    """Return the time of a training step (the better of two after one to warm up), per image."""
+    module = build(network).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+    side = network.resolution
+    images = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)
+    targets = torch.zeros(batch, dtype=torch.long, device=device)
+    times = []
+    for _ in range(3):
+        started = time.perf_counter()
+        nn.functional.cross_entropy(module(images), targets).backward()  # type: ignore[no-untyped-call]
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(time.perf_counter() - started)
+    return min(times[1:]) * 1.3 / batch  # 1.3: augmentation, optimiser and the glance at validation images
+
+
+def size(network: Network) -> float:
+    """Return the relative cost of an image: (resolution / stem)²·width^1.5·depth."""
+    return float((network.resolution / network.stem_stride) ** 2 * network.width**1.5 * network.depth)
+
+
+def _updated(plan: Plan, section: str, **changes: object) -> Plan:
+    """Return the plan with keys of one section changed, validated again."""
+    content = plan.model_dump()
+    content[section] |= changes
+    return Plan.model_validate(content)

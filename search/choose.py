@@ -1,0 +1,215 @@
+"""Which packages of a run are worth a look, and which one to take?
+
+The front holds what no other package within the limits beats on every objective. The recommendation is the front's
+package with the smallest augmented Chebyshev distance to the ideal (`objectives.pareto`), or the best on one objective.
+Nothing is run again: everything here is read from the record.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import numpy as np
+
+from coreml_pareto.objectives import pareto
+from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
+from coreml_pareto.objectives.reading import losses
+from coreml_pareto.search.figures import SCALES, amount, figure
+from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.errors import UserError
+
+BALANCED: Final = "balanced"
+RUNNERS_UP: Final = 2
+_SUPERLATIVE: Final = {
+    "accuracy": "highest top-1", "latency": "lowest latency", "size": "smallest package",
+    "memory": "lowest memory", "energy": "lowest energy",
+}  # fmt: skip
+
+
+@final
+@dataclass(frozen=True)
+class Difference:
+    """How another package differs from the chosen one on one objective.
+
+    `change` is the other's reading minus the chosen one's; `overlap` says that their intervals do, so that the two
+    are not distinguishable on this objective.
+    """
+
+    objective: Objective
+    change: float
+    better: bool
+    overlap: bool
+
+
+@final
+@dataclass(frozen=True)
+class RunnerUp:
+    """Another package, and what taking it instead would cost or gain."""
+
+    result: Result
+    differences: tuple[Difference, ...]
+
+    @property
+    def sentence(self) -> str:
+        """For people, e.g. `gains 0.31 MB; costs 1.2 points of top-1; not distinguishable in top-1`."""
+        told = [d for d in self.differences if d.change]
+        parts = [
+            f"{verb} {', '.join(amount(d.objective.name, d.change) for d in told if d.better is better)}"
+            for verb, better in (("gains", True), ("costs", False))
+            if any(d.better is better for d in told)
+        ]
+        if alike := [SCALES[d.objective.name].noun for d in told if d.overlap]:
+            parts.append(f"intervals overlap, not distinguishable in {_listed(alike)}")
+        return "; ".join(parts) or "the same on every objective"
+
+
+@final
+@dataclass(frozen=True)
+class Recommendation:
+    """One package, the reason in a sentence, and up to two runners-up."""
+
+    chosen: Result
+    reason: str
+    runners_up: tuple[RunnerUp, ...]
+    priority: str
+    front: tuple[Result, ...]
+
+
+def front(
+    run: Run, objectives: Sequence[str] | None = None, limits: Limits | None = None, strict: bool = False
+) -> tuple[Result, ...]:
+    """The non-dominated packages within the limits (the run's own by default), by trial number.
+
+    Args:
+        run: what was found.
+        objectives: names, any subset; the run's own by default.
+        limits: bound by objective name.
+        strict: hold limits against the interval's worse end.
+
+    Raises:
+        UserError: an objective that does not exist.
+    """
+    axes = run.objectives if objectives is None else select(objectives)
+    results = _feasible(run, run.limits if limits is None else limits, strict)
+    kept = pareto.front([losses(result.score, axes) for result in results])
+    return tuple(results[i] for i in kept)
+
+
+def recommend(
+    run: Run, limits: Limits | None = None, priority: str = BALANCED, strict: bool = False
+) -> Recommendation | NothingFits:
+    """The package to take within the limits (the run's own by default).
+
+    Raises:
+        UserError: an unknown priority, or a run without a single package.
+    """
+    check_priority(priority)
+    bounds = run.limits if limits is None else limits
+    names = [objective.name for objective in run.objectives]
+    if priority not in (BALANCED, *names):
+        names.append(priority)
+    if not run.scored():
+        raise UserError(
+            f"a recommendation needs at least one finished package; {run.folder} has none among "
+            f"{len(run.results)} trials; let the search run on"
+        )
+    found = front(run, names, bounds, strict)
+    if not found:
+        return nothing_fits(run.scored(), bounds, strict=strict)
+    ranked = _ranked(found, select(names), priority)
+    chosen, others = ranked[0], ranked[1 : 1 + RUNNERS_UP]
+    axes = select(names)
+    return Recommendation(
+        chosen=chosen,
+        reason=_reason(ranked, found, axes, priority),
+        runners_up=tuple(RunnerUp(other, differences(other, chosen, axes)) for other in others),
+        priority=priority,
+        front=found,
+    )
+
+
+def check_priority(priority: str) -> str:
+    """`priority` if it is an objective or `balanced`, else UserError."""
+    if priority not in (BALANCED, *OBJECTIVES):
+        raise UserError(f"a priority is one of {BALANCED}, {', '.join(OBJECTIVES)}; got {priority!r}; name one of them")
+    return priority
+
+
+def differences(other: Result, chosen: Result, objectives: Sequence[Objective]) -> tuple[Difference, ...]:
+    """How `other` differs from `chosen` on the objectives that both have a reading for."""
+    shared = [row for row in objectives if row.reading in other.score and row.reading in chosen.score]
+    return tuple(_difference(other, chosen, row) for row in shared)
+
+
+def _difference(other: Result, chosen: Result, objective: Objective) -> Difference:
+    a, b = other.score[objective.reading], chosen.score[objective.reading]
+    better = losses(other.score, [objective]) < losses(chosen.score, [objective])
+    return Difference(objective, a.value - b.value, better, a.value != b.value and a.low <= b.high and b.low <= a.high)
+
+
+def _feasible(run: Run, limits: Limits, strict: bool) -> list[Result]:
+    """Within the limits; a candidate that was tried twice is one package and counts once."""
+    unique: dict[str, Result] = {}
+    for result in sorted(run.scored(), key=lambda result: result.trial):
+        unique.setdefault(result.candidate.digest, result)
+    return [result for result in unique.values() if fits(result, limits, strict=strict)]
+
+
+def _ranked(results: Sequence[Result], objectives: Sequence[Objective], priority: str) -> list[Result]:
+    """The front in the order of preference; packages with every reading go before those that lack one."""
+    complete = [r for r in results if all(row.reading in r.score for row in objectives)]
+    if not complete:
+        objectives = [row for row in objectives if all(row.reading in r.score for r in results)]
+        complete = list(results)
+    names = [row.name for row in objectives]
+    if not names:
+        return complete
+    points = np.array([losses(result.score, objectives) for result in complete])
+    first = names.index(priority) if priority in names else None
+    return [complete[i] for i in pareto.shortlist(points, [row.logarithmic for row in objectives], first)]
+
+
+def _reason(ranked: Sequence[Result], found: Sequence[Result], axes: Sequence[Objective], priority: str) -> str:
+    chosen = ranked[0]
+    known = [row for row in axes if row.reading in chosen.score]
+    if len(found) == 1:
+        return f"The only package on the front: {_listed([_figure(chosen, row) for row in known])}."
+    if not any(d.change for other in found for d in differences(other, chosen, known)):
+        said = _listed([_figure(chosen, row) for row in known])
+        return f"All {len(found)} packages on the front are equal ({said}): the earliest trial is taken."
+    if priority != BALANCED and priority in (row.name for row in known):
+        return _priority_reason(ranked, found, OBJECTIVES[priority])
+    compared = [f"{_figure(chosen, row)} ({_best_of(found, chosen, row)})" for row in known]
+    return f"The best balance among {len(found)} packages on the front: {_listed(compared)}."
+
+
+def _priority_reason(ranked: Sequence[Result], found: Sequence[Result], row: Objective) -> str:
+    chosen = ranked[0]
+    said = f"The {_SUPERLATIVE[row.name]} among {len(found)} packages on the front: {_figure(chosen, row)}"
+    if len(ranked) == 1:
+        return f"{said}."
+    (gap,) = differences(ranked[1], chosen, [row])
+    if not gap.change:
+        return f"{said}, as trial {ranked[1].trial} has; the better balance on the other objectives decides."
+    overlap = " (intervals overlap)" if gap.overlap else ""
+    return f"{said}, {amount(row.name, gap.change)} ahead of trial {ranked[1].trial}{overlap}."
+
+
+def _best_of(found: Sequence[Result], chosen: Result, row: Objective) -> str:
+    best = min(found, key=lambda result: losses(result.score, [row]))
+    if math.isclose(best.score[row.reading].value, chosen.score[row.reading].value):
+        return "the best"
+    return f"best {figure(row.name, best.score[row.reading])}"
+
+
+def _figure(result: Result, row: Objective) -> str:
+    noun = {"accuracy": " top-1", "memory": " memory"}.get(row.name, "")
+    return figure(row.name, result.score[row.reading]) + noun
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}" if parts else "nothing known"

@@ -1,0 +1,79 @@
+"""`coreml-pareto search`: run a study, a preset, or just a folder of pictures, and end with a front and a recommendation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+_STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, consulting."
+_DATA = "Pictures: a folder with one folder per class, or `digits`."
+_RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
+_STRICT = "Limits hold for the worse end of each interval."
+_IOS = "The oldest iOS that must run the model."
+_UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
+
+
+def search_command(
+    study: Annotated[str | None, typer.Argument(help=_STUDY)] = None,
+    data: Annotated[str | None, typer.Option(help=_DATA)] = None,
+    run: Annotated[Path | None, typer.Option(help=_RUN)] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help="Packages to score.", rich_help_panel="Budget")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Wall-clock: 30m, 8h.", rich_help_panel="Budget")] = None,
+    max_size: Annotated[str | None, typer.Option(help="e.g. 10MB", rich_help_panel="Limits")] = None,
+    max_latency: Annotated[str | None, typer.Option(help="e.g. 5ms", rich_help_panel="Limits")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="e.g. 20MB", rich_help_panel="Limits")] = None,
+    max_energy: Annotated[str | None, typer.Option(help="e.g. 1mJ", rich_help_panel="Limits")] = None,
+    min_top1: Annotated[str | None, typer.Option(help="e.g. 0.9 or 90%", rich_help_panel="Limits")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help=_STRICT, rich_help_panel="Limits")] = False,
+    ios: Annotated[int | None, typer.Option(help=_IOS, rich_help_panel="Target")] = None,
+    device: Annotated[str | None, typer.Option(help="Whose latency; see `devices`.", rich_help_panel="Target")] = None,
+    compute_units: Annotated[str | None, typer.Option(help=_UNITS, rich_help_panel="Target")] = None,
+    seed: Annotated[int | None, typer.Option(help="Of the sampler, the trainings and drawn splits.")] = None,
+) -> None:
+    """Search networks, distillation and compression together; every candidate is a saved, verified Core ML package.
+
+    Examples: `coreml-pareto search quickstart`, or
+    `coreml-pareto search --data ./photos --max-size 10MB --timeout 8h`.
+    """
+    from rich.console import Console
+
+    from coreml_pareto.search.config import load_plan
+    from coreml_pareto.search.report.summary import print_run
+    from coreml_pareto.search.screen import Screen
+    from coreml_pareto.search.session import search
+    from coreml_pareto.spaces.errors import UserError
+
+    limits = {
+        "accuracy": min_top1,
+        "latency": max_latency,
+        "size": max_size,
+        "memory": max_memory,
+        "energy": max_energy,
+    }
+    overrides = _given(
+        data=data,
+        strict=strict or None,
+        limits=_given(**limits),
+        target=_given(device=device, os=ios, compute_units=compute_units),
+        search=_given(trials=trials, timeout=timeout, seed=seed),
+        splits=_given(seed=seed),
+    )
+    plan = load_plan(study, overrides)
+    if plan.search.trials is None and plan.search.timeout is None:
+        raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
+    folder = run or Path("runs") / plan.name
+    console = Console()
+    with Screen(console) as screen:
+        try:
+            finished = search(plan, folder, screen)
+        except KeyboardInterrupt:
+            screen.say(f"\nStopped. Everything finished is in {folder}; the same command goes on.")
+            raise
+    print_run(finished, console)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return what was given on the command line; empty sections are left out."""
+    return {key: value for key, value in values.items() if value is not None and value != {}}

@@ -1,0 +1,172 @@
+"""What a person sees of a front: the table, the recommended package, and which axes say the same.
+
+Every estimated figure carries a tilde, its interval below it; `words.conditions` is the line that says whose it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from rich import box
+from rich.console import Group
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
+from coreml_pareto.objectives.energy import format_mah
+from coreml_pareto.objectives.pareto import rank_correlation
+from coreml_pareto.objectives.reading import Reading, losses
+from coreml_pareto.search.choose import Recommendation
+from coreml_pareto.search.figures import SCALES, figure, interval, mark, number, significant
+from coreml_pareto.search.relaxation import Limits
+from coreml_pareto.search.report.words import cautions, model_name
+from coreml_pareto.search.run import Result
+from coreml_pareto.spaces.compression import spell
+
+STAR = "★"
+_CHARGE = (("nAh", 1e6), ("µAh", 1e3), ("mAh", 1.0))
+
+
+def front_table(results: Sequence[Result], bounds: Limits, recommended: Result | None = None) -> Table:
+    """The packages, best top-1 first; two lines each: value and interval."""
+    charge, scale = _charge_unit(results)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True)
+    table.add_column("", width=1)
+    table.add_column("trial", justify="right")
+    table.add_column("network, training, compression", ratio=1, overflow="fold")
+    for head in ("top-1 %", "test %", "latency ms", "size MB", "memory MB", f"energy {charge}"):
+        table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
+    for result in sorted(results, key=_by_top1):
+        chosen = recommended is not None and result.trial == recommended.trial
+        table.add_row(
+            STAR if chosen else "",
+            str(result.trial),
+            _description(result, bounds),
+            _cell("accuracy", result),
+            _plain(result.test_top1),
+            *(_cell(name, result) for name in ("latency", "size", "memory")),
+            _charge(result, scale),
+            style="bold" if chosen else "",
+        )
+    return table
+
+
+def correlation_table(results: Sequence[Result], objectives: Sequence[Objective]) -> Table | None:
+    """Spearman's rank correlation between the axes; None below three packages or two axes."""
+    points = np.array([losses(result.score, objectives) for result in results]).reshape(-1, len(objectives))
+    points = points[np.isfinite(points).all(axis=1)]
+    if len(points) < 3 or len(objectives) < 2:
+        return None
+    table = Table(
+        box=box.SIMPLE_HEAD,
+        title=f"Do the axes say the same? Rank correlation over {len(points)} packages",
+        caption="1: what is better on one is better on the other; -1: each costs the other; –: no difference to rank",
+        title_justify="left",
+        caption_justify="left",
+    )
+    table.add_column("")
+    for objective in objectives:
+        table.add_column(objective.name, justify="right")
+    for objective, line in zip(objectives, rank_correlation(points), strict=True):
+        table.add_row(objective.name, *("–" if np.isnan(rho) else f"{rho:+.2f}" for rho in line))
+    return table
+
+
+def best_panel(recommendation: Recommendation, package: str, bounds: Limits) -> Panel:
+    """The recommended package, why, all its readings, and what the runners-up would cost or gain."""
+    chosen = recommendation.chosen
+    parts: list[Text | Table] = [Text(recommendation.reason), Text(), readings_table(_all_readings(chosen))]
+    if caution := cautions(chosen, bounds):
+        parts.append(Text(caution, style="yellow"))
+    for other in recommendation.runners_up:
+        head = Text(f"\nInstead, trial {other.result.trial}, {model_name(other.result)}: ", style="bold")
+        parts.append(head.append(other.sentence, style="not bold"))
+    parts += [Text(), Text(package, style="dim", overflow="fold")]
+    title = Text(f"{STAR} trial {chosen.trial} · {model_name(chosen)}", style="bold")
+    return Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED)
+
+
+def readings_table(readings: Mapping[str, Reading]) -> Table:
+    """All readings of one package: value, interval, how it was obtained."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    for _ in range(4):
+        table.add_column()
+    for name, reading in readings.items():
+        table.add_row(_NAMES.get(name, name.replace("_", " ")), *_said(name, reading), Text(reading.how, style="dim"))
+    return table
+
+
+def _all_readings(result: Result) -> dict[str, Reading]:
+    test = {} if result.test_top1 is None else {"test_top1": result.test_top1}
+    order = ("top1", "top5", *test, "latency_ms", "fps", "size_bytes", "bits_per_weight", "memory_bytes", "energy_mj")
+    readings = dict(result.score) | test
+    return {name: readings[name] for name in dict.fromkeys((*order, *readings)) if name in readings}
+
+
+_NAMES = {
+    "top1": "top-1", "top5": "top-5", "test_top1": "test top-1", "latency_ms": "latency", "fps": "frames per second",
+    "size_bytes": "size", "memory_bytes": "memory, peak", "energy_mj": "energy", "energy_mah": "charge",
+    "inferences_per_percent": "inferences per 1 % battery", "macs": "multiply-accumulates",
+}  # fmt: skip
+_OBJECTIVE_OF = {row.reading: name for name, row in OBJECTIVES.items()} | {"top5": "accuracy", "test_top1": "accuracy"}
+
+
+def _said(name: str, reading: Reading) -> tuple[str, str]:
+    """Value and interval in the units of the screen."""
+    if objective := _OBJECTIVE_OF.get(name):
+        return figure(objective, reading), interval(objective, reading)
+    if name == "energy_mah":
+        ends = f"{format_mah(reading.low)} – {format_mah(reading.high)}"
+        return mark(reading) + format_mah(reading.value), ends
+    if reading.how == "exact":
+        shown = f"{reading.value:,.0f}" if reading.unit == "1" else f"{significant(reading.value)} {reading.unit}"
+        return shown, ""
+    unit = "" if reading.unit in ("1", "1/s") else f" {reading.unit}"
+    ends = f"{significant(reading.low)}–{significant(reading.high)}"
+    return f"{mark(reading)}{significant(reading.value)}{unit}", ends
+
+
+def _by_top1(result: Result) -> tuple[float, ...]:
+    rows = [OBJECTIVES["accuracy"], OBJECTIVES["size"]]
+    return (*losses(result.score, rows), result.trial)
+
+
+def _description(result: Result, bounds: Limits) -> Text:
+    candidate = result.candidate
+    text = Text(candidate.network.label)
+    text.append(f"\n{candidate.recipe.label} · {spell(candidate.compression)}", style="dim")
+    if caution := cautions(result, bounds):
+        text.append(f"\n{caution}", style="yellow")
+    return text
+
+
+def _cell(name: str, result: Result) -> Text:
+    reading = result.score.get(OBJECTIVES[name].reading)
+    if reading is None:
+        return Text("–")
+    text = Text(f"{mark(reading)}{number(name, reading.value)}")
+    if ends := interval(name, reading):
+        text.append(f"\n{ends}", style="dim")
+    return text
+
+
+def _plain(reading: Reading | None) -> str:
+    return "–" if reading is None else number("accuracy", reading.value)
+
+
+def _charge_unit(results: Sequence[Result]) -> tuple[str, float]:
+    """One unit for the column: nAh, µAh or mAh of the largest charge; mJ where the device has no known battery."""
+    charges = [result.score["energy_mah"].value for result in results if "energy_mah" in result.score]
+    if not charges:
+        return SCALES["energy"].unit, 1.0
+    return next(((unit, scale) for unit, scale in _CHARGE if max(charges) * scale < 999.5), _CHARGE[-1])
+
+
+def _charge(result: Result, scale: float) -> Text:
+    reading = result.score.get("energy_mah", result.score.get("energy_mj"))
+    if reading is None:
+        return Text("–")
+    text = Text(f"{mark(reading)}{significant(reading.value * scale)}")
+    return text.append(f"\n{significant(reading.low * scale)}–{significant(reading.high * scale)}", style="dim")

@@ -1,0 +1,91 @@
+"""What a person sees while a search runs: a live line for the training on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import time
+from typing import final
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from coreml_pareto.search.duration import spell_duration
+from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
+from coreml_pareto.search.run import Result, broken
+from coreml_pareto.spaces.compression import spell
+
+
+@final
+class Screen:
+    """Prints what happens; `live` shows one changing line on a terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.fields[detail]}"),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._progress.add_task("", total=None, detail="", visible=False)
+
+    def __enter__(self) -> Screen:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Print a line."""
+        self.console.print(text, highlight=False)
+
+    def note(self, text: str) -> None:
+        """Name what is being done now."""
+        self._progress.update(self._task, description=text, total=None, completed=0, detail="", visible=True)
+
+    def epoch(self, epoch: int, epochs: int, loss: float, top1: float, seconds: float) -> None:
+        """Show an epoch's loss, top-1 (of the torch network, for orientation) and the time left."""
+        left = spell_duration(seconds * (epochs - epoch))
+        detail = f"epoch {epoch}/{epochs}  loss {loss:.3f}  top-1 {top1:.1%}  {left} left"
+        self._progress.update(self._task, total=epochs, completed=epoch, detail=detail)
+
+    def result(self, result: Result, limits: dict[str, float], count: str) -> None:
+        """Print one finished trial on one line."""
+        candidate = result.candidate
+        what = f"{candidate.network.label}, {spell(candidate.compression)}"
+        if candidate.recipe.teacher:
+            what += f", taught by {candidate.recipe.teacher}"
+        self.say(f"[dim]{count}[/dim] {what}: {_ending(result, limits)} [dim]({spell_duration(result.seconds)})[/dim]")
+
+
+def _ending(result: Result, limits: dict[str, float]) -> str:
+    match result.outcome:
+        case Scored(score, _, _):
+            values = (
+                f"top-1 {score['top1'].value:.1%}, {score['size_bytes'].value / 1e6:.2f} MB, "
+                f"~{score['latency_ms'].value:.2f} ms"
+            )
+            over = broken(score, limits)
+            return values + (f" [yellow]over the limit of {', '.join(over)}[/yellow]" if over else "")
+        case Infeasible(over, _):
+            return f"[yellow]over the limit of {', '.join(over)}[/yellow], not trained"
+        case Pruned(reason, _):
+            return f"stopped: {reason}"
+        case Failed(stage, cause):
+            return f"[red]failed in {stage}[/red]: {cause}"
+
+
+class Clock:
+    """Seconds since a start, and those that earlier sessions of the same run took."""
+
+    def __init__(self, before: float) -> None:
+        self._started = time.monotonic() - before
+
+    @property
+    def seconds(self) -> float:
+        """Wall-clock seconds of all sessions."""
+        return time.monotonic() - self._started

@@ -1,0 +1,299 @@
+"""One `search` from start to end: plan, ask, evaluate, tell, until the budget is spent; then the front and its test.
+
+The first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
+early, and every later one can be compared with a baseline. After a network was trained, further compressions of it
+are asked next, for they cost no training.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import random
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import final
+
+from coreml_pareto.search import budget
+from coreml_pareto.search.choose import front
+from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.search.duration import spell_duration
+from coreml_pareto.search.outcome import Failed, OutOfTime, Scored
+from coreml_pareto.search.rows import row, write_csv
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.screen import Clock, Screen
+from coreml_pareto.search.stages.package import Packager
+from coreml_pareto.search.stages.train import Epoch, Trainer
+from coreml_pareto.search.store import Store, tool_versions, write_atomically
+from coreml_pareto.search.study import PLAN, Asked, Study
+from coreml_pareto.search.trial import Laboratory
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe, digest_of
+from coreml_pareto.spaces.distillation import NONE
+from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.families import family_of, training_defaults
+from coreml_pareto.spaces.space import Space, choose_from
+
+PATIENCE = 3
+"""Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
+
+
+def search(plan: Plan, folder: Path, screen: Screen) -> Run:
+    """Run (or go on with) a study in a run folder and return it, finished.
+
+    Raises:
+        UserError: bad data, a folder that holds another study, or a study none of whose first trials can be finished.
+        KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
+    """
+    data = _load(plan, screen)
+    plan = _resolved(plan, folder, data, screen)
+    data = _limited(data, plan)
+    session = _Session(plan, folder, data, screen)
+    session.run()
+    return session.finish()
+
+
+@final
+class _Session:
+    """The loop and what it needs."""
+
+    def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen) -> None:
+        self.plan, self.data, self.screen, self.folder = plan, data, screen, folder
+        self.space: Space = plan.space(len(data.classes))
+        self.study = Study(folder, plan, self.space)
+        self.study.note("classes", list(data.classes))
+        store = Store(folder / "store")
+        self.laboratory = Laboratory(
+            store=store,
+            data=data,
+            trainer=Trainer(store, data, plan.networks.pretrained, plan.training.device),
+            packager=Packager(store, data, plan.splits.seed),
+            target=plan.target.resolve(),
+            limits=plan.bounds,
+            strict=plan.strict,
+            teach=self._teacher,
+        )
+        self.seen = {result.candidate.digest: result for result in self.study.results()}
+        self.clock = Clock(float(self.study.facts().get("seconds", 0.0)))
+        self.repeats = 0
+
+    def run(self) -> None:
+        """Ask, evaluate and tell until trials or time are spent, or the space is."""
+        recovered = self.study.recover()
+        if self.seen or recovered:
+            again = f", asking {recovered} unfinished again" if recovered else ""
+            self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
+        else:
+            for candidate in self._baselines():
+                self.study.enqueue(candidate)
+        try:
+            while not self._spent():
+                self._step()
+        except OutOfTime:
+            limit = self.plan.search.timeout
+            self.screen.say(f"The time of {limit} is over; the training in progress is kept for a longer one.")
+        finally:
+            self.study.note("seconds", self.clock.seconds)
+
+    def finish(self) -> Run:
+        """Read the test split for the packages of the front, write front.csv, return the run."""
+        run = self.study.run()
+        chosen = front(run)
+        tests = self.study.facts().get("test_top1", {})
+        for result in chosen:
+            if str(result.trial) not in tests and isinstance(result.outcome, Scored):
+                self.screen.note(f"test accuracy of trial {result.trial}")
+                reading = self.laboratory.test_top1(result.outcome.package, result.candidate)
+                tests[str(result.trial)] = reading.to_dict()
+        self.study.note("test_top1", tests)
+        run = self.study.run()
+        write_csv([row(result, run) for result in front(run)], self.folder / "front.csv")
+        return run
+
+    def _step(self) -> None:
+        asked = self.study.ask()
+        earlier = self.seen.get(asked.candidate.digest)
+        if earlier is not None:
+            self._again(asked, earlier)
+            return
+        self.repeats = 0
+        started = self.clock.seconds
+        outcome = self.laboratory.evaluate(asked.candidate, self._epoch, self.screen.note)
+        seconds = self.clock.seconds - started
+        self.study.tell(asked, outcome, seconds)
+        self.study.note("seconds", self.clock.seconds)
+        result = Result(asked.number, asked.candidate, outcome, seconds=seconds)
+        first_of_training = not any(_same_training(result.candidate, other.candidate) for other in self.seen.values())
+        self.seen[asked.candidate.digest] = result
+        self.screen.result(result, self.plan.bounds, self._count())
+        self._check_start()
+        if isinstance(outcome, Scored) and first_of_training:
+            for compression in self._further(asked.candidate):
+                self.study.enqueue(asked.candidate.model_copy(update={"compression": compression}))
+
+    def _epoch(self, epoch: Epoch) -> None:
+        self.screen.epoch(epoch.epoch, epoch.epochs, epoch.loss, epoch.top1, epoch.seconds)
+        limit = self.plan.search.seconds
+        if limit is not None and self.clock.seconds > limit and self._scored():
+            raise OutOfTime
+
+    def _spent(self) -> bool:
+        trials, seconds = self.plan.search.trials, self.plan.search.seconds
+        if trials is not None and self._counted() >= trials:
+            return True
+        if seconds is not None and self.clock.seconds >= seconds:
+            return True
+        if len(self.seen) >= self.space.count():
+            self.screen.say("Every candidate of the space was evaluated.")
+            return True
+        return False
+
+    def _again(self, asked: Asked, earlier: Result) -> None:
+        """Tell a repeated candidate its outcome; after a few, ask for one that is new."""
+        self.study.repeat(asked, earlier)
+        self.repeats += 1
+        if self.repeats < PATIENCE:
+            return
+        draws = random.Random(digest_of([self.plan.search.seed, asked.number]))
+        near = [c for c in self.space.neighbours(earlier.candidate) if c.digest not in self.seen]
+        for _ in range(1000):
+            fresh = draws.choice(near) if near else self.space.decode(lambda knob: draws.choice(knob.choices))
+            if fresh.digest not in self.seen:
+                self.study.enqueue(fresh)
+                return
+
+    def _check_start(self) -> None:
+        """Stop a study whose first trials all fail: the cause is not in the candidates."""
+        first = sorted(self.seen.values(), key=lambda result: result.trial)[:PATIENCE]
+        causes = [r.outcome for r in first if isinstance(r.outcome, Failed)]
+        if len(self.seen) == len(causes) == PATIENCE:
+            told = "; ".join(dict.fromkeys(f"{failed.stage}: {failed.cause}" for failed in causes))
+            raise UserError(f"The first {PATIENCE} trials all failed, so the search stops: {told}")
+
+    def _further(self, candidate: Candidate) -> list[Compression]:
+        """Return other compressions for a network just trained, drawn from those not yet tried on it."""
+        others = [c for c in self.space.compressions if c != candidate.compression]
+        draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
+        return draws.sample(others, min(len(others), self.plan.search.packages_per_training - 1))
+
+    def _baselines(self) -> list[Candidate]:
+        """Return one plain candidate of each family, the cheapest to train first."""
+        found = []
+        for family in self.space.families:
+            network = budget.cheapest(tuple(n for n in self.space.networks() if n.family == family))
+            values = {
+                "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
+                "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
+            }  # fmt: skip
+            found.append(self.space.decode(choose_from(values)))
+        return sorted(found, key=lambda candidate: budget.size(candidate.network))
+
+    def _teacher(self, name: str) -> tuple[Network, Recipe]:
+        """Return the teacher's network and recipe: the study's longest training at its largest input size."""
+        family, loss = family_of(name), self.plan.distillation
+        defaults = training_defaults(family)
+        resolution = loss.teacher_resolution or max(self.space.resolution)
+        network = Network(
+            family=family, backbone=name, width=loss.teacher_width, resolution=resolution, classes=len(self.data.classes)
+        )  # fmt: skip
+        recipe = Recipe(
+            epochs=loss.teacher_epochs or max(self.space.epochs), batch_size=self.plan.training.batch_size,
+            seed=self.plan.search.seed, **dataclasses.asdict(defaults),
+        )  # fmt: skip
+        return network, recipe
+
+    def _scored(self) -> bool:
+        return any(isinstance(result.outcome, Scored) for result in self.seen.values())
+
+    def _counted(self) -> int:
+        return sum(1 for result in self.seen.values() if not isinstance(result.outcome, Failed))
+
+    def _count(self) -> str:
+        trials = self.plan.search.trials
+        total = f"/{trials}" if trials else ""
+        left = f" {spell_duration(self.clock.seconds)}" if self.plan.search.timeout else ""
+        return f"{self._counted()}{total}{left}"
+
+
+def _same_training(a: Candidate, b: Candidate) -> bool:
+    return a.network == b.network and a.recipe == b.recipe
+
+
+def _load(plan: Plan, screen: Screen) -> DataSet:
+    if plan.data is None:
+        raise UserError("A search needs pictures: give --data DIR (one folder per class) or --data digits.")
+    screen.note(f"reading {plan.data}")
+    splits = plan.splits
+    data = load_data(
+        plan.data, seed=splits.seed, validation_share=splits.validation, test_share=splits.test,
+        max_broken_share=splits.max_broken, limit=splits.limit,
+    )  # fmt: skip
+    screen.say(f"{data.name}: {len(data.classes)} classes")
+    for line in data.report.lines():
+        screen.say(f"  {line}")
+    return data
+
+
+def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen) -> Plan:
+    """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
+    request = folder / "request.json"
+    asked = plan.model_dump(mode="json")
+    if request.is_file() and (folder / PLAN).is_file():
+        _check_same(json.loads(request.read_text()), asked, data, folder)
+        stored = load_plan(str(folder / PLAN))
+        return stored.model_copy(update={"search": plan.search})
+    resolved = budget.resolve(plan, data, screen.say)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / PLAN, dump_plan(resolved))
+    write_atomically(folder / "environment.json", json.dumps(_environment(data), indent=1))
+    write_atomically(request, json.dumps({**asked, "data_digest": data.digest}, indent=1))
+    return resolved
+
+
+def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataSet, folder: Path) -> None:
+    """Refuse to mix two studies in one folder; the budget may change."""
+    if stored.get("data_digest") != data.digest:
+        raise UserError(
+            f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
+        )
+    changed = [key for key in asked if _without_budget(stored.get(key)) != _without_budget(asked[key])]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run that differs in {', '.join(changed)}; choose another --run folder, or ask the same."
+        )
+
+
+def _without_budget(section: object) -> object:
+    if not isinstance(section, dict):
+        return section
+    return {key: value for key, value in section.items() if key not in ("trials", "timeout")}
+
+
+def _limited(data: DataSet, plan: Plan) -> DataSet:
+    """Return the data with as many training images as the plan allows, drawn per class."""
+    count = plan.training.images
+    if count is None or count >= len(data.train):
+        return data
+    train = data.train.subset(data.train.sample(count, seed=plan.splits.seed))
+    return dataclasses.replace(data, train=train, digest=f"{data.digest}-{count}")
+
+
+def _environment(data: DataSet) -> dict[str, object]:
+    packages = ("coreml-pareto", "optuna", "numpy", "pillow", "scikit-learn")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "data": {"name": data.name, "digest": data.digest},
+        "packages": tool_versions() | {name: _version(name) for name in packages},
+    }
+
+
+def _version(name: str) -> str:
+    from importlib.metadata import PackageNotFoundError
+
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,143 @@
+"""From trained (or, for a probe, random) weights to a saved, compressed package in the store.
+
+A network is converted once per minimum OS and precision; every compression that works on the Core ML side reads that
+conversion. W8A8 reads the trained weights and calibrates on training images. A probe is the package of the same
+network with random weights: it has the same bytes (pruning: nearly), costs no training, and so tells size, latency,
+memory and energy before the first gradient step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, final
+
+import torch
+from torch import nn
+
+from coreml_pareto.search.data import DataSet
+from coreml_pareto.search.stages.compress import compress
+from coreml_pareto.search.stages.convert import Wrapping, convert, open_package, save
+from coreml_pareto.search.stages.train import Trained, preprocessing_of
+from coreml_pareto.search.store import Store, stage_key
+from coreml_pareto.spaces.candidate import Compression, Network
+from coreml_pareto.spaces.compression import minimum_os, spell
+from coreml_pareto.spaces.families import build
+
+PREFIX = "com.coreml-pareto."
+PROBE_SEED = 20
+PROBE_CALIBRATION = 8
+"""Calibration images of a W8A8 probe: ranges differ from the trained network's, bytes do not."""
+
+
+@final
+@dataclass(frozen=True)
+class Packager:
+    """Turns networks into packages for one data set."""
+
+    store: Store
+    data: DataSet
+    split_seed: int
+
+    def package(self, trained: Trained, compression: Compression) -> Path:
+        """Return the saved package of a trained network, from the store or made now."""
+        return self._produce(trained.key, trained.network, compression, trained)
+
+    def probe(self, network: Network, compression: Compression) -> Path:
+        """Return the package of the same network with random weights, biases and batch-norm statistics."""
+        key = stage_key(probe=network.digest, classes=self.data.classes)
+        return self._produce(key, network, compression, None)
+
+    def _produce(self, key: str, network: Network, compression: Compression, trained: Trained | None) -> Path:
+        def make(work: Path) -> None:
+            model, record = self._make(key, network, compression, trained)
+            save(model, work / "model.mlpackage")
+            (work / "layers.json").write_text(json.dumps(record, indent=1))
+
+        package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
+        return self.store.produce("package", package_key, make) / "model.mlpackage"
+
+    def _make(
+        self, key: str, network: Network, compression: Compression, trained: Trained | None
+    ) -> tuple[Any, list[dict[str, Any]]]:
+        """Return coremltools' model and the record of what was asked and applied, layer by layer."""
+        if compression.scheme == "w8a8":
+            return self._w8a8(network, compression, trained), []
+        precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
+        converted = self._converted(key, network, minimum_os(compression), precision, trained)
+        done = compress(open_package(converted), compression, probe=trained is None)
+        done.model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
+        return done.model, [asdict(layer) for layer in done.layers]
+
+    def _converted(
+        self, key: str, network: Network, oldest: int, precision: Literal["fp16", "fp32"], trained: Trained | None
+    ) -> Path:
+        """Return the uncompressed package for one minimum OS and precision, converted once."""
+
+        def make(work: Path) -> None:
+            module = trained.module() if trained else randomised(network)
+            model = convert(module, self._wrapping(network), minimum_os=oldest, precision=precision)
+            save(model, work / "model.mlpackage")
+
+        converted_key = stage_key(source=key, minimum_os=oldest, precision=precision, wrapping=self._identity(network))
+        return self.store.produce("convert", converted_key, make) / "model.mlpackage"
+
+    def _w8a8(self, network: Network, compression: Compression, trained: Trained | None) -> Any:
+        module = trained.module() if trained else randomised(network)
+        split = self.data.train
+        count = min(compression.calibration_images if trained else PROBE_CALIBRATION, len(split))
+        rows = split.sample(count, seed=0)
+        images = split.images(preprocessing_of(network))[rows]
+        from coreml_pareto.search.stages.w8a8 import convert_w8a8
+
+        model, _ = convert_w8a8(module, images, self._wrapping(network), minimum_os=minimum_os(compression))
+        model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
+        return model
+
+    def _wrapping(self, network: Network) -> Wrapping:
+        names = self.data.classes
+        shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
+        return Wrapping(
+            network=network,
+            classes=names,
+            preprocessing=preprocessing_of(network),
+            metadata=self._provenance(network),
+            description=f"Classifies images into {len(names)} classes ({shown}) with {network.label}",
+        )
+
+    def _provenance(self, network: Network) -> Mapping[str, str]:
+        return {
+            f"{PREFIX}network": json.dumps(network.model_dump(), sort_keys=True),
+            f"{PREFIX}data": self.data.digest,
+            f"{PREFIX}split_seed": str(self.split_seed),
+        }
+
+    def _identity(self, network: Network) -> dict[str, object]:
+        """What a package holds besides its weights."""
+        return {
+            "classes": list(self.data.classes),
+            "provenance": dict(self._provenance(network)),
+            "preprocessing": preprocessing_of(network).model_dump(),
+        }
+
+
+def randomised(network: Network) -> nn.Module:
+    """Build a network with random weights, biases and batch-norm statistics.
+
+    Zeros and ones would be merged or folded away by the converter, and the package would come out smaller than the
+    trained one.
+    """
+    torch.manual_seed(PROBE_SEED)
+    module = build(network)
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is not None:
+                part.running_mean.uniform_(-0.5, 0.5)
+                if part.running_var is not None:
+                    part.running_var.uniform_(0.5, 1.5)
+        for parameter in module.parameters():
+            if parameter.ndim <= 1:
+                parameter.uniform_(0.1, 0.9)
+    return module.eval()

@@ -1,0 +1,304 @@
+"""From a Network and a Recipe to trained weights, in the store.
+
+Every epoch is checkpointed, so a killed training goes on where it was, with the random numbers that it would have
+drawn. A loss that is not a number ends the training with its cause.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from coreml_pareto.objectives.preprocessing import Preprocessing
+from coreml_pareto.search.data import DataSet, Split
+from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
+from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
+from coreml_pareto.search.store import Store, stage_key
+from coreml_pareto.spaces.candidate import Network, Recipe
+from coreml_pareto.spaces.families import build, normalisation
+from coreml_pareto.spaces.weights import Initial, initialise
+
+GLANCE = 512
+"""Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
+
+
+class TrainingError(RuntimeError):
+    """A training that cannot be finished, and why: ends its trial, never the study."""
+
+
+@final
+@dataclass(frozen=True)
+class Epoch:
+    """What the progress line shows after an epoch: mean loss, top-1 (torch, at most 512 validation images), seconds."""
+
+    epoch: int
+    epochs: int
+    loss: float
+    top1: float
+    seconds: float
+
+
+@final
+@dataclass(frozen=True)
+class Trained:
+    """A finished training in the store: its key, its network and recipe, and the folder with weights and record."""
+
+    key: str
+    network: Network
+    recipe: Recipe
+    folder: Path
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What happened: initial weights, history, seconds, device."""
+        loaded: dict[str, Any] = json.loads((self.folder / "record.json").read_text())
+        return loaded
+
+    def module(self) -> nn.Module:
+        """Build the network and load its weights, in evaluation mode."""
+        module = build(self.network)
+        module.load_state_dict(torch.load(self.folder / "weights.pt", map_location="cpu", weights_only=True))
+        return module.eval()
+
+
+Progress = Callable[[Epoch], None]
+
+
+@final
+@dataclass(frozen=True)
+class Trainer:
+    """Everything a training reads beyond its Network and Recipe."""
+
+    store: Store
+    data: DataSet
+    pretrained: str = "auto"
+    device: str = "auto"
+
+    def train(self, network: Network, recipe: Recipe, progress: Progress, teacher: Trained | None = None) -> Trained:
+        """Return the finished training, from the store or made now.
+
+        Raises:
+            TrainingError: the loss is no number.
+            UserError: the initial weights asked for are not to be had.
+        """
+        seed = int(stage_key(network=network.digest, seed=recipe.seed)[:8], 16)
+        initial = initialise(network, self.pretrained, seed)
+        key = self.key(network, recipe, initial.weights, teacher)
+
+        def make(work: Path) -> None:
+            _Training(self, network, recipe, initial, teacher, work, seed).run(progress)
+
+        return Trained(key, network, recipe, self.store.produce("train", key, make))
+
+    def key(self, network: Network, recipe: Recipe, weights: str, teacher: Trained | None) -> str:
+        """Return the store's key of a training."""
+        return stage_key(
+            network=network.digest, recipe=recipe.digest, data=self.data.digest, weights=weights,
+            teacher=teacher.key if teacher else None, preprocessing=preprocessing_of(network).model_dump(),
+        )  # fmt: skip
+
+
+def preprocessing_of(network: Network) -> Preprocessing:
+    """Return the one rule by which pictures become this network's input."""
+    return Preprocessing(resolution=network.resolution)
+
+
+def pick_device(wish: str = "auto") -> torch.device:
+    """Return the device to train on: CUDA, else Apple's GPU, else the CPU."""
+    if wish != "auto":
+        return torch.device(wish)
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+@final
+class _Training:
+    """One training from first to last epoch; the state that a checkpoint keeps is what `_state` names."""
+
+    def __init__(
+        self, trainer: Trainer, network: Network, recipe: Recipe, initial: Initial,
+        teacher: Trained | None, work: Path, seed: int,
+    ) -> None:  # fmt: skip
+        torch.set_flush_denormal(True)  # a dying network trains ten times slower on denormals
+        self.network, self.recipe, self.work, self.initial = network, recipe, work, initial
+        self.device = pick_device(trainer.device)
+        self.module = initial.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.teacher = teacher.module().to(self.device).eval() if teacher else None
+        self.teacher_network = teacher.network if teacher else None
+        self.matcher = self._feature_matcher(trainer.data)
+        self.data = trainer.data
+        self.policy: Policy = default_policy(trainer.data.flip_safe, network.resolution)
+        self.mean, self.std = normalisers(network, self.device)
+        self.draws = torch.Generator().manual_seed(seed)
+        self.order = torch.Generator().manual_seed(seed + 1)
+        parameters = [*self.module.parameters(), *(self.matcher.parameters() if self.matcher else [])]
+        self.optimiser = torch.optim.AdamW(_groups(parameters, recipe.weight_decay), lr=recipe.learning_rate)
+        self.steps = max(1, len(trainer.data.train) // recipe.batch_size) * recipe.epochs
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: _rate(step, self.steps))
+        self.history: list[dict[str, float]] = []
+
+    def run(self, progress: Progress) -> None:
+        """Train to the end, from the last checkpoint if there is one, and write weights and record."""
+        self._restore()
+        rule = preprocessing_of(self.network)
+        images = torch.from_numpy(self.data.train.images(rule))
+        targets = torch.from_numpy(self.data.train.targets)
+        for epoch in range(len(self.history), self.recipe.epochs):
+            started = time.monotonic()
+            loss = self._epoch(images, targets)
+            top1 = glance(self.module, self.data.validation, rule, self.mean, self.std)
+            seconds = time.monotonic() - started
+            self.history.append({"epoch": epoch + 1, "loss": loss, "top1": top1, "seconds": seconds})
+            self._checkpoint()
+            progress(Epoch(epoch + 1, self.recipe.epochs, loss, top1, seconds))
+        self._finish()
+
+    def _epoch(self, images: Tensor, targets: Tensor) -> float:
+        self.module.train()
+        losses: list[Tensor] = []
+        for rows in _batches(len(targets), self.recipe.batch_size, self.order):
+            pixels = augment(images[rows], self.draws, self.policy).to(self.device)
+            loss = self._loss(pixels, targets[rows].to(self.device))
+            self.optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
+            self.optimiser.step()
+            self.schedule.step()
+            losses.append(loss.detach())
+        mean = float(torch.stack(losses).mean())
+        if not math.isfinite(mean):
+            raise TrainingError(
+                f"the loss of {self.network.label} became {mean} in epoch {len(self.history) + 1} "
+                f"(learning rate {self.recipe.learning_rate:g})"
+            )
+        return mean
+
+    def _loss(self, pixels: Tensor, targets: Tensor) -> Tensor:
+        inputs = ((pixels - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            logits = self.module(inputs)
+        terms = {"hard": hard_loss(logits.float(), targets, self.recipe)}
+        if self.teacher is not None and self.teacher_network is not None:
+            taught = teach(self.teacher, self.teacher_network, pixels)
+            terms["soft"] = soft_loss(logits.float(), taught, self.recipe.temperature)
+            if self.matcher is not None:
+                terms["features"] = self.matcher()
+        return weighted(terms, self.recipe)
+
+    def _feature_matcher(self, data: DataSet) -> FeatureMatcher | None:
+        if self.teacher is None or self.recipe.feature_weight == 0:
+            return None
+        matcher = FeatureMatcher(self.module, self.teacher).to(self.device)
+        if not matcher.strides:
+            raise TrainingError(
+                f"{self.network.label} and its teacher {self.recipe.teacher} share no stride of feature maps"
+            )
+        return matcher
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "module": self.module.state_dict(),
+            "matcher": self.matcher.state_dict() if self.matcher else {},
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "draws": self.draws.get_state(),
+            "order": self.order.get_state(),
+            "global": torch.get_rng_state(),
+            "history": self.history,
+        }
+
+    def _checkpoint(self) -> None:
+        draft = self.work / "checkpoint.draft"
+        torch.save(self._state(), draft)
+        draft.replace(self.work / "checkpoint.pt")
+
+    def _restore(self) -> None:
+        torch.manual_seed(self.order.initial_seed())  # dropout draws from the global generator
+        path = self.work / "checkpoint.pt"
+        if not path.exists():
+            return
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        self.module.load_state_dict(state["module"])
+        if self.matcher:
+            self.matcher.load_state_dict(state["matcher"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.draws.set_state(state["draws"])
+        self.order.set_state(state["order"])
+        torch.set_rng_state(state["global"])
+        self.history = state["history"]
+
+    def _finish(self) -> None:
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        torch.save(state, self.work / "weights.pt")
+        record = {
+            "network": self.network.model_dump(), "recipe": self.recipe.model_dump(),
+            "initial_weights": self.initial.weights, "device": str(self.device), "history": self.history,
+            "seconds": sum(row["seconds"] for row in self.history), "glance_top1": self.history[-1]["top1"],
+        }  # fmt: skip
+        (self.work / "record.json").write_text(json.dumps(record, indent=1))
+        (self.work / "checkpoint.pt").unlink(missing_ok=True)
+
+
+def normalisers(network: Network, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return mean and standard deviation of the pixels as [1, 3, 1, 1]."""
+    mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in normalisation(network))
+    return mean, std
+
+
+@torch.no_grad()
+def teach(teacher: nn.Module, network: Network, pixels: Tensor) -> Tensor:
+    """Return the teacher's logits for pixels in 0..1 [batch, 3, side, side], brought to its own resolution."""
+    side = network.resolution
+    if pixels.shape[-1] != side:
+        pixels = nn.functional.interpolate(pixels, size=(side, side), mode="bilinear", antialias=True)
+    mean, std = normalisers(network, pixels.device)
+    logits: Tensor = teacher((pixels - mean) / std)
+    return logits.float()
+
+
+@torch.no_grad()
+def glance(module: nn.Module, split: Split, rule: Preprocessing, mean: Tensor, std: Tensor) -> float:
+    """Return top-1 of the torch module on at most 512 validation images: for the progress line only."""
+    module.eval()
+    rows = split.sample(min(GLANCE, len(split)), seed=0)
+    hits = 0
+    for part in np.array_split(rows, max(1, len(rows) // 128)):
+        pixels = to_float(torch.from_numpy(split.images(rule)[part])).to(mean.device)
+        logits = module(((pixels - mean) / std).contiguous(memory_format=torch.channels_last))
+        hits += int((logits.argmax(1).cpu().numpy() == split.targets[part]).sum())
+    return hits / len(rows)
+
+
+def _batches(count: int, size: int, order: torch.Generator) -> Iterator[Tensor]:
+    """Yield shuffled rows in whole batches; the remainder is dropped so that batch norm never sees a tiny batch."""
+    rows = torch.randperm(count, generator=order)
+    whole = max(1, count // size)
+    yield from torch.split(rows[: whole * size], min(size, count))
+
+
+def _rate(step: int, steps: int) -> float:
+    """Return the share of the learning rate: linear warm-up over 10 % of the steps, then a cosine to zero."""
+    warm = max(1, steps // 10)
+    if step < warm:
+        return (step + 1) / warm
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, steps - warm))))
+
+
+def _groups(parameters: list[nn.Parameter], weight_decay: float) -> list[dict[str, Any]]:
+    """Return two groups: kernels decay, biases and batch-norm scales do not."""
+    kernels = [p for p in parameters if p.ndim > 1]
+    return [
+        {"params": kernels, "weight_decay": weight_decay},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+    ]

@@ -1,0 +1,249 @@
+"""The Optuna study: what to try next, and how each outcome is told.
+
+| outcome      | Optuna state | values                                        | constraints                |
+|--------------|--------------|-----------------------------------------------|----------------------------|
+| `Scored`     | complete     | the readings                                  | > 0 for each broken limit  |
+| `Infeasible` | complete     | those known, the worst infinity for the rest  | > 0 for each broken limit  |
+| `Pruned`     | complete     | those known, the worst infinity for the rest  | as known                   |
+| `Failed`     | fail         | none                                          | none                       |
+
+The sampler is rebuilt before each ask from the study's seed and the number of trials told, so a resumed search asks
+what an uninterrupted one would. Each trial keeps its candidate, outcome and readings as user attributes: the SQLite
+file is the record, and any Optuna tool can open it. Heavy files lie in the store.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, assert_never, final
+
+import optuna
+from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import FrozenTrial, TrialState
+
+from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
+from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict, violation
+from coreml_pareto.search.config import Plan, load_plan
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.candidate import Candidate, digest_of
+from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.space import Knob, Space
+
+DATABASE = "study.db"
+PLAN = "study.yaml"
+INTERRUPTED = "interrupted"
+
+optuna.logging.set_verbosity(optuna.logging.ERROR)
+
+SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
+    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=8, multivariate=True, group=True),
+    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
+    "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=20),
+    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=8),
+    "random": lambda seed: RandomSampler(seed=seed),
+}
+
+
+@final
+@dataclass(frozen=True)
+class Asked:
+    """A trial that waits for its outcome."""
+
+    trial: optuna.Trial
+    candidate: Candidate
+
+    @property
+    def number(self) -> int:
+        """The trial's number in the study."""
+        return self.trial.number
+
+
+@final
+class Study:
+    """One study in a run folder: ask, tell, remember."""
+
+    def __init__(self, folder: Path, plan: Plan, space: Space) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.plan, self.space = folder, plan, space
+        self.objectives = select(plan.objectives)
+        with _unexcited():
+            self._study = optuna.create_study(
+                storage=_storage(folder),
+                study_name=plan.name,
+                directions=[row.direction for row in self.objectives],
+                load_if_exists=True,
+            )
+            self._study.set_metric_names([row.reading for row in self.objectives])
+
+    def recover(self) -> int:
+        """Put trials that a killed process left unfinished back in line; return how many."""
+        stale = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        for trial in stale:
+            self._study.enqueue_trial(trial.params)
+            self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+            self._study.tell(trial.number, state=TrialState.FAIL)
+        return len(stale)
+
+    def enqueue(self, candidate: Candidate) -> None:
+        """Ask for this candidate next, after those already in line."""
+        self._study.enqueue_trial(self.space.encode(candidate))
+
+    def ask(self) -> Asked:
+        """Return the next candidate to evaluate."""
+        told = sum(1 for trial in self._trials() if trial.state in (TrialState.COMPLETE, TrialState.FAIL))
+        seed = int(digest_of([self.plan.search.seed, told])[:8], 16)
+        with _unexcited():
+            self._study.sampler = SAMPLERS[self.plan.search.sampler](seed)
+            trial = self._study.ask()
+            candidate = self.space.decode(lambda knob: _suggest(trial, knob))
+        trial.set_user_attr("candidate", candidate.model_dump(mode="json"))
+        return Asked(trial, candidate)
+
+    def tell(self, asked: Asked, outcome: Outcome, seconds: float) -> None:
+        """Record an outcome and teach it to the sampler."""
+        for name, value in _attributes(outcome, self.folder).items():
+            asked.trial.set_user_attr(name, value)
+        asked.trial.set_user_attr("seconds", seconds)
+        if isinstance(outcome, Failed):
+            self._study.tell(asked.trial, state=TrialState.FAIL)
+            return
+        for name, amount in self._violations(outcome.score).items():
+            asked.trial.set_constraint(name, amount)
+        self._study.tell(asked.trial, [_value(outcome.score, row) for row in self.objectives])
+
+    def repeat(self, asked: Asked, of: Result) -> None:
+        """Tell a candidate that was evaluated before: same outcome, no time, marked so that it counts once."""
+        asked.trial.set_user_attr("repeats", of.trial)
+        self.tell(asked, of.outcome, 0.0)
+
+    def note(self, name: str, value: object) -> None:
+        """Keep a fact about the whole study."""
+        self._study.set_user_attr(name, value)
+
+    def facts(self) -> dict[str, Any]:
+        """Return the facts about the whole study."""
+        return dict(self._study.user_attrs)
+
+    def results(self) -> tuple[Result, ...]:
+        """Return the told trials that count: no repetitions, no interrupted attempts."""
+        tests = {int(number): Reading.from_dict(plain) for number, plain in self.facts().get("test_top1", {}).items()}
+        return tuple(
+            _result(trial, self.folder, tests.get(trial.number))
+            for trial in self._trials()
+            if "outcome" in trial.user_attrs
+        )
+
+    def run(self) -> Run:
+        """Return the study as data for people and machines."""
+        return Run(
+            folder=self.folder,
+            study=self.plan.name,
+            objectives=self.objectives,
+            limits=self.plan.bounds,
+            target=self.plan.target.resolve(),
+            classes=tuple(self.facts().get("classes", ())),
+            results=self.results(),
+        )
+
+    def _trials(self) -> list[FrozenTrial]:
+        trials = self._study.get_trials(deepcopy=False)
+        return [t for t in trials if "repeats" not in t.user_attrs and INTERRUPTED not in t.user_attrs]
+
+    def _violations(self, score: Mapping[str, Reading]) -> dict[str, float]:
+        rows = [OBJECTIVES[name] for name in self.plan.bounds]
+        return {
+            row.name: violation(score[row.reading], row, self.plan.bounds[row.name], strict=self.plan.strict)
+            for row in rows
+            if row.reading in score
+        }
+
+
+def load_run(folder: Path) -> Run:
+    """Read a run folder without running anything.
+
+    Raises:
+        UserError: there is no run in this folder.
+    """
+    if not (folder / DATABASE).is_file() or not (folder / PLAN).is_file():
+        raise UserError(
+            f"{folder} is no run folder (it has no {DATABASE}): give the folder that `search` wrote, e.g. runs/quickstart."
+        )
+    plan = load_plan(str(folder / PLAN))
+    return Study(folder, plan, plan.space(classes=2)).run()
+
+
+@contextmanager
+def _unexcited() -> Iterator[None]:
+    """Silence Optuna's notes that samplers, constraints and metric names are experimental."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
+
+
+def _storage(folder: Path) -> optuna.storages.RDBStorage:
+    address = f"sqlite:///{(folder / DATABASE).resolve()}"
+    return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
+
+
+def _suggest(trial: optuna.Trial, knob: Knob) -> Any:
+    """Ask the sampler for a knob. Every knob is a short list, so every knob is a category."""
+    return trial.suggest_categorical(knob.name, knob.choices)
+
+
+def _value(score: Mapping[str, Reading], row: Objective) -> float:
+    """Return the value of an objective; the worst infinity for what is not known."""
+    if row.reading in score:
+        return score[row.reading].value
+    return math.inf if row.direction == "minimize" else -math.inf
+
+
+def _attributes(outcome: Outcome, folder: Path) -> dict[str, Any]:
+    """Return an outcome as user attributes; paths are relative to the run folder, which may move."""
+    match outcome:
+        case Scored(score, package, provenance):
+            place = os.path.relpath(package, folder)
+            return {
+                "outcome": "scored",
+                "score": score_to_dict(score),
+                "package": place,
+                "provenance": dict(provenance),
+            }
+        case Infeasible(limits, score):
+            return {"outcome": "infeasible", "limits": list(limits), "score": score_to_dict(score)}
+        case Pruned(reason, score):
+            return {"outcome": "pruned", "reason": reason, "score": score_to_dict(score)}
+        case Failed(stage, cause):
+            return {"outcome": "failed", "stage": stage, "cause": cause}
+        case _:
+            assert_never(outcome)
+
+
+def _result(trial: FrozenTrial, folder: Path, test: Reading | None) -> Result:
+    attributes = trial.user_attrs
+    return Result(
+        trial=trial.number,
+        candidate=Candidate.model_validate(attributes["candidate"]),
+        outcome=_outcome(attributes, folder),
+        test_top1=test,
+        seconds=float(attributes.get("seconds", 0.0)),
+    )
+
+
+def _outcome(attributes: Mapping[str, Any], folder: Path) -> Outcome:
+    score = score_from_dict(attributes.get("score", {}))
+    match attributes["outcome"]:
+        case "scored":
+            return Scored(score, folder / attributes["package"], attributes["provenance"])
+        case "infeasible":
+            return Infeasible(tuple(attributes["limits"]), score)
+        case "pruned":
+            return Pruned(attributes["reason"], score)
+        case _:
+            return Failed(attributes["stage"], attributes["cause"])

@@ -1,0 +1,118 @@
+"""From a Candidate to its Outcome: a straight line.
+
+Probe what needs no training → train (the teacher first) → package → read the package. A candidate that breaks a
+limit for certain ends before its first gradient step; one whose training fails ends with its cause.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from coreml_pareto.objectives.accuracy import evaluate
+from coreml_pareto.objectives.catalogue import OBJECTIVES
+from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
+from coreml_pareto.objectives.score import static_score
+from coreml_pareto.search.data import DataSet, Split
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Scored
+from coreml_pareto.search.run import broken
+from coreml_pareto.search.stages.package import Packager
+from coreml_pareto.search.stages.train import Progress, Trained, Trainer, preprocessing_of
+from coreml_pareto.search.store import Store, stage_key
+from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
+from coreml_pareto.spaces.errors import UserError
+
+log = logging.getLogger(__name__)
+
+Teach = Callable[[str], tuple[Network, Recipe]]
+"""Gives the network and recipe of a teacher by its name."""
+
+
+@final
+@dataclass(frozen=True)
+class Laboratory:
+    """Everything that turns candidates into outcomes: data, trainer, packager, target and limits."""
+
+    store: Store
+    data: DataSet
+    trainer: Trainer
+    packager: Packager
+    target: Target
+    limits: Mapping[str, float]
+    strict: bool
+    teach: Teach
+
+    def evaluate(self, candidate: Candidate, progress: Progress, note: Callable[[str], None]) -> Outcome:
+        """Return how a candidate ends; only an interrupt or a user's error passes through."""
+        stage = "probe"
+        try:
+            known = self.probe(candidate)
+            over = broken(known, self.limits, strict=self.strict)
+            if over:
+                return Infeasible(over, known)
+            stage = "teacher"
+            teacher = self.teacher(candidate.recipe, progress, note)
+            stage = "training"
+            note(f"training {candidate.network.label}, {candidate.recipe.label}")
+            trained = self.trainer.train(candidate.network, candidate.recipe, progress, teacher)
+            stage = "package"
+            package = self.packager.package(trained, candidate.compression)
+            stage = "score"
+            return Scored(self.score(package, candidate), package, self._provenance(trained))
+        except (UserError, KeyboardInterrupt, TimeoutError):
+            raise
+        except Exception as error:
+            log.debug("trial failed in %s", stage, exc_info=True)
+            return Failed(stage, f"{type(error).__name__}: {error}".strip())
+
+    def probe(self, candidate: Candidate) -> Mapping[str, Reading]:
+        """Return the readings that need no training, if a limit asks for any of them.
+
+        Pruned sizes are those of random weights: the same share of zeros, not the same zeros.
+        """
+        if not any(not OBJECTIVES[name].needs_data for name in self.limits):
+            return {}
+        return static_score(load(self.packager.probe(candidate.network, candidate.compression)), self.target)
+
+    def teacher(self, recipe: Recipe, progress: Progress, note: Callable[[str], None]) -> Trained | None:
+        """Return the trained teacher of a recipe; it is trained once and kept."""
+        if recipe.teacher is None:
+            return None
+        network, own_recipe = self.teach(recipe.teacher)
+        note(f"teacher {network.label}, {own_recipe.label}")
+        return self.trainer.train(network, own_recipe, progress)
+
+    def score(self, package: Path, candidate: Candidate) -> dict[str, Reading]:
+        """Return all readings of a saved package, its accuracy on the validation split."""
+        readings = static_score(load(package), self.target)
+        return readings | self._accuracy(package, candidate.network, self.data.validation, "validation")
+
+    def test_top1(self, package: Path, candidate: Candidate) -> Reading:
+        """Return the package's accuracy on the test split: to be shown, never to be chosen by."""
+        split = self.data.open_test("final front")
+        return self._accuracy(package, candidate.network, split, "test")["top1"]
+
+    def _accuracy(self, package: Path, network: Network, split: Split, name: str) -> dict[str, Reading]:
+        def make(work: Path) -> None:
+            batches = split.batches(preprocessing_of(network), 128)
+            result = evaluate(load(package), batches, split=name)
+            (work / "score.json").write_text(json.dumps(score_to_dict(result.score)))
+
+        key = stage_key(package=package.parent.name, split=split.digest, name=name)
+        stored = self.store.produce("accuracy", key, make) / "score.json"
+        return score_from_dict(json.loads(stored.read_text()))
+
+    def _provenance(self, trained: Trained) -> dict[str, str]:
+        record = trained.record
+        return {
+            "training": trained.key,
+            "initial_weights": record["initial_weights"],
+            "training_seconds": f"{record['seconds']:.1f}",
+            "training_device": record["device"],
+        }
