@@ -160,6 +160,8 @@ class Plan(Section):
     @model_validator(mode="after")
     def _consistent(self) -> Plan:
         select(self.objectives)
+        if self.limits:
+            select(self.limits)
         _ = self.bounds, self.target.resolve(), self.search.seconds
         if not self.compressions:
             raise UserError(f"No compression is left that iOS {self.target.os} loads; name one, e.g. fp16.")

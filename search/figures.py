@@ -40,10 +40,10 @@ def significant(value: float, digits: int = 3) -> str:
     return f"{Decimal(f'{value:#.{digits}g}'):f}"
 
 
-def number(objective: str, value: float) -> str:
+def number(objective: str, value: float, digits: int = 3) -> str:
     """The value in the screen's unit, without it."""
     shown = value * SCALES[objective].factor
-    return f"{shown:.1f}" if objective == "accuracy" else significant(shown)
+    return f"{shown:.1f}" if objective == "accuracy" else significant(shown, digits)
 
 
 def mark(reading: Reading) -> str:
@@ -56,11 +56,11 @@ def figure(objective: str, reading: Reading) -> str:
     return f"{mark(reading)}{number(objective, reading.value)} {SCALES[objective].unit}"
 
 
-def interval(objective: str, reading: Reading) -> str:
+def interval(objective: str, reading: Reading, digits: int = 3) -> str:
     """`95.1–98.4` in the screen's unit; empty for exact readings."""
     if reading.how == "exact":
         return ""
-    return f"{number(objective, reading.low)}–{number(objective, reading.high)}"
+    return f"{number(objective, reading.low, digits)}–{number(objective, reading.high, digits)}"
 
 
 def amount(objective: str, change: float) -> str:

@@ -31,7 +31,7 @@ def row(result: Result, run: Run) -> dict[str, Any]:
     return {
         "trial": result.trial,
         "candidate": result.candidate.model_dump(mode="json"),
-        "package": None if scored is None else str((run.folder / scored.package).absolute()),
+        "package": None if scored is None else str(scored.package.absolute()),
         "top1": None if top1 is None else top1.value,
         "top1_low": None if top1 is None else top1.low,
         "top1_high": None if top1 is None else top1.high,

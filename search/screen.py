@@ -40,8 +40,8 @@ class Screen:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Print a line."""
-        self.console.print(text, highlight=False)
+        """Print a line; where no terminal wraps it, it stays one line."""
+        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
 
     def note(self, text: str) -> None:
         """Name what is being done now."""

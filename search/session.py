@@ -26,15 +26,15 @@ from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Epoch, Trainer
+from coreml_pareto.search.stages.train import GLANCE, Epoch, Trained, Trainer
 from coreml_pareto.search.store import Store, tool_versions, write_atomically
 from coreml_pareto.search.study import PLAN, Asked, Study
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe, digest_of
 from coreml_pareto.spaces.distillation import NONE
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import family_of, training_defaults
-from coreml_pareto.spaces.space import Space, choose_from
+from coreml_pareto.spaces.families import TIMM, family_of, training_defaults
+from coreml_pareto.spaces.space import SMALL_IMAGE, Space, Value, choose_from
 
 PATIENCE = 3
 """Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
@@ -69,11 +69,12 @@ class _Session:
             store=store,
             data=data,
             trainer=Trainer(store, data, plan.networks.pretrained, plan.training.device),
-            packager=Packager(store, data, plan.splits.seed),
+            packager=Packager(store, data, plan.splits.model_dump(include={"seed", "validation", "test", "limit"})),
             target=plan.target.resolve(),
             limits=plan.bounds,
             strict=plan.strict,
             teach=self._teacher,
+            announce=self._announce,
         )
         self.seen = {result.candidate.digest: result for result in self.study.results()}
         self.clock = Clock(float(self.study.facts().get("seconds", 0.0)))
@@ -183,7 +184,7 @@ class _Session:
         found = []
         for family in self.space.families:
             network = budget.cheapest(tuple(n for n in self.space.networks() if n.family == family))
-            values = {
+            values: dict[str, Value] = {
                 "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
                 "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
             }  # fmt: skip
@@ -196,13 +197,27 @@ class _Session:
         defaults = training_defaults(family)
         resolution = loss.teacher_resolution or max(self.space.resolution)
         network = Network(
-            family=family, backbone=name, width=loss.teacher_width, resolution=resolution, classes=len(self.data.classes)
+            family=family, backbone=name, width=loss.teacher_width, resolution=resolution,
+            stem_stride=1 if resolution <= SMALL_IMAGE and family != TIMM else 2, classes=len(self.data.classes),
         )  # fmt: skip
         recipe = Recipe(
             epochs=loss.teacher_epochs or max(self.space.epochs), batch_size=self.plan.training.batch_size,
             seed=self.plan.search.seed, **dataclasses.asdict(defaults),
         )  # fmt: skip
         return network, recipe
+
+    def _announce(self, teacher: Trained) -> None:
+        """Say once how good a teacher is, and keep it with the study."""
+        known: dict[str, object] = self.study.facts().get("teachers", {})
+        if teacher.key in known:
+            return
+        top1, images = teacher.record["glance_top1"], min(GLANCE, len(self.data.validation))
+        self.study.note(
+            "teachers", known | {teacher.key: {"network": teacher.network.label, "top1": top1, "images": images}}
+        )
+        self.screen.say(
+            f"teacher {teacher.network.label}: top-1 {top1:.1%} (torch network, {images} validation images)"
+        )
 
     def _scored(self) -> bool:
         return any(isinstance(result.outcome, Scored) for result in self.seen.values())

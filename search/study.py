@@ -39,6 +39,7 @@ from coreml_pareto.spaces.space import Knob, Space
 DATABASE = "study.db"
 PLAN = "study.yaml"
 INTERRUPTED = "interrupted"
+FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stands in line
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -83,12 +84,20 @@ class Study:
             self._study.set_metric_names([row.reading for row in self.objectives])
 
     def recover(self) -> int:
-        """Put trials that a killed process left unfinished back in line; return how many."""
+        """Make room for trials that a killed process left unfinished; return how many.
+
+        Those that stood in line are put back in line, in their order. One that the sampler drew is simply forgotten:
+        the sampler, rebuilt from the same seed and trials, draws it again.
+        """
         stale = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        for trial in stale:
-            self._study.enqueue_trial(trial.params)
+        if not stale:
+            return 0
+        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        for trial in [*stale, *waiting]:
             self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            if FIXED in trial.system_attrs:
+                self._study.enqueue_trial(trial.system_attrs[FIXED])
         return len(stale)
 
     def enqueue(self, candidate: Candidate) -> None:

@@ -20,7 +20,7 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search.data import DataSet, Split
-from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Scored
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored
 from coreml_pareto.search.run import broken
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.train import Progress, Trained, Trainer, preprocessing_of
@@ -37,7 +37,10 @@ Teach = Callable[[str], tuple[Network, Recipe]]
 @final
 @dataclass(frozen=True)
 class Laboratory:
-    """Everything that turns candidates into outcomes: data, trainer, packager, target and limits."""
+    """Everything that turns candidates into outcomes: data, trainer, packager, target and limits.
+
+    `announce` is told of every teacher that a candidate learns from, trained now or found in the store.
+    """
 
     store: Store
     data: DataSet
@@ -47,6 +50,7 @@ class Laboratory:
     limits: Mapping[str, float]
     strict: bool
     teach: Teach
+    announce: Callable[[Trained], None]
 
     def evaluate(self, candidate: Candidate, progress: Progress, note: Callable[[str], None]) -> Outcome:
         """Return how a candidate ends; only an interrupt or a user's error passes through."""
@@ -65,7 +69,7 @@ class Laboratory:
             package = self.packager.package(trained, candidate.compression)
             stage = "score"
             return Scored(self.score(package, candidate), package, self._provenance(trained))
-        except (UserError, KeyboardInterrupt, TimeoutError):
+        except (UserError, OutOfTime):
             raise
         except Exception as error:
             log.debug("trial failed in %s", stage, exc_info=True)
@@ -86,7 +90,9 @@ class Laboratory:
             return None
         network, own_recipe = self.teach(recipe.teacher)
         note(f"teacher {network.label}, {own_recipe.label}")
-        return self.trainer.train(network, own_recipe, progress)
+        trained = self.trainer.train(network, own_recipe, progress)
+        self.announce(trained)
+        return trained
 
     def score(self, package: Path, candidate: Candidate) -> dict[str, Reading]:
         """Return all readings of a saved package, its accuracy on the validation split."""

@@ -79,8 +79,8 @@ def set_stem_stride(model: nn.Module, stride: int) -> None:
             f"stem_stride needs a first convolution of stride 2, {type(model).__name__} has {found}: leave stem_stride at 2."
         )
     first.stride = (stride, stride)
-    info: list[dict[str, Any]] = list(getattr(model, "feature_info", []))
-    model.feature_info = [{**row, "reduction": row["reduction"] * stride // 2} for row in info]
+    untyped: Any = model
+    untyped.feature_info = [{**row, "reduction": row["reduction"] * stride // 2} for row in untyped.feature_info]
 
 
 def _scaled(

@@ -58,9 +58,7 @@ def pareto_figure(picture: Picture) -> go.Figure:
     """Top-1 against each panel's objective, side by side; UserError when no package has both readings."""
     panels = [name for name in picture.panels if any(_plottable(r, name) for r in picture.run.scored())]
     if not panels:
-        raise UserError(
-            f"a chart needs packages with a top-1 and another reading; {picture.run.folder} has none; let the search run on"
-        )
+        raise UserError(f"a chart needs packages with a top-1 and another reading; {picture.run.folder} has none yet")
     figure = make_subplots(rows=1, cols=len(panels), shared_yaxes=True, horizontal_spacing=0.04)
     for column, name in enumerate(panels, start=1):
         _panel(figure, picture, name, column)
@@ -98,7 +96,7 @@ def _write_png(figure: go.Figure, path: Path) -> None:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
             f"PNG needs Chrome or Chromium, which kaleido could not run ({first}); {_WAY_OUT} install it (Debian: "
-            "apt-get install chromium; anywhere: plotly_get_chrome) and set BROWSER_PATH to its program if it is not found"
+            "apt-get install chromium; elsewhere: plotly_get_chrome), and set BROWSER_PATH if it is not found"
         ) from error
 
 
@@ -180,15 +178,20 @@ def _ring(result: Result, name: str) -> go.Scatter:
 
 
 def _limit_lines(figure: go.Figure, limits: Limits, name: str, column: int) -> None:
-    style = {"line_dash": "dot", "line_width": 1.2, "line_color": _GREY, "row": 1, "col": column}
+    place: dict[str, Any] = {"row": 1, "col": column}
+    style = {"line_dash": "dot", "line_width": 1.2, "line_color": _GREY, **place}
+    label = {"showarrow": False, "font": {"size": 12, "color": _GREY}, "bgcolor": "rgba(255,255,255,0.7)", **place}
     if name in limits:
-        figure.add_vline(x=limits[name] * SCALES[name].factor, **style, **_label(name, limits[name]))
+        x = limits[name] * SCALES[name].factor
+        figure.add_vline(x=x, **style)
+        # Annotations on a logarithmic axis are placed by the exponent, lines by the value.
+        text = f"limit {spell_limit(name, limits[name])}"
+        figure.add_annotation(x=np.log10(x), y=0, yref="y domain", xanchor="left", yanchor="bottom", text=text, **label)
     if "accuracy" in limits:
-        figure.add_hline(y=limits["accuracy"] * SCALES["accuracy"].factor, **style, **_label("accuracy", limits["accuracy"]))
-
-
-def _label(name: str, bound: float) -> dict[str, Any]:
-    return {"annotation_text": f"limit {spell_limit(name, bound)}", "annotation_font": {"size": 12, "color": _GREY}}
+        y = limits["accuracy"] * SCALES["accuracy"].factor
+        figure.add_hline(y=y, **style)
+        text = f"limit {spell_limit('accuracy', limits['accuracy'])}"
+        figure.add_annotation(x=1, xref="x domain", y=y, xanchor="right", yanchor="bottom", text=text, **label)
 
 
 def _legend(figure: go.Figure, results: Sequence[Result], picture: Picture) -> None:
@@ -218,14 +221,16 @@ def _laid_out(figure: go.Figure, picture: Picture, panels: Sequence[str]) -> go.
     run = picture.run
     heading = f"{run.study}: {_counted(len(picture.front), 'package')} on the front"
     heading += f" of {len(run.scored())} scored"
+    lines = _note(picture)
+    note = "".join(f"<br><sup>{line}</sup>" for line in lines)
     figure.update_layout(
         template="plotly_white",
         width=max(760, 560 * len(panels)),
-        height=620,
+        height=590 + 25 * len(lines),
         font={"family": "Helvetica, Arial, DejaVu Sans, sans-serif", "size": 14, "color": _INK},
-        title={"text": f"{heading}<br><sup>{_note(picture)}</sup>", "x": 0.01, "xanchor": "left"},
-        margin={"l": 70, "r": 30, "t": 120, "b": 150},
-        legend={"orientation": "h", "yanchor": "top", "y": -0.17, "xanchor": "left", "x": 0, "itemsizing": "trace"},
+        title={"text": f"{heading}{note}", "x": 0.01, "xanchor": "left"},
+        margin={"l": 70, "r": 30, "t": 75 + 25 * len(lines), "b": 150},
+        legend={"orientation": "h", "yanchor": "top", "y": -0.16, "xanchor": "left", "x": 0, "itemsizing": "trace"},
         hoverlabel={"align": "left", "bgcolor": "white"},
     )
     figure.update_yaxes(title_text="top-1 on validation, %", col=1)
@@ -267,10 +272,12 @@ def _accuracy_range(picture: Picture) -> list[float]:
     return [max(-2.0, low - margin), min(102.0, high + margin)]
 
 
-def _note(picture: Picture) -> str:
-    text = conditions(picture.run, picture.front).removeprefix(f"{ESTIMATE} ").replace("; size", ";<br>size")
-    bars = "; intervals of so many packages are left out" if _crowded(picture) else "; bars: intervals"
-    return f"{text}{bars}; line: the best top-1 within each budget"
+def _note(picture: Picture) -> list[str]:
+    """Whose figures these are, line by line."""
+    estimated, *measured = conditions(picture.run, picture.front).removeprefix(f"{ESTIMATE} ").split("; ")
+    bars = "intervals of so many packages are left out" if _crowded(picture) else "bars: intervals"
+    shown = [estimated] if any(_estimated(picture.run, name) for name in picture.panels) else []
+    return [*shown, "; ".join(measured), f"{bars}; line: the best top-1 within each budget"]
 
 
 def _crowded(picture: Picture) -> bool:

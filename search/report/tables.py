@@ -32,10 +32,10 @@ _CHARGE = (("nAh", 1e6), ("µAh", 1e3), ("mAh", 1.0))
 def front_table(results: Sequence[Result], bounds: Limits, recommended: Result | None = None) -> Table:
     """The packages, best top-1 first; two lines each: value and interval."""
     charge, scale = _charge_unit(results)
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), collapse_padding=True)
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", width=1)
     table.add_column("trial", justify="right")
-    table.add_column("network, training, compression", ratio=1, overflow="fold")
+    table.add_column("network, training, compression", ratio=1, min_width=18, overflow="fold")
     for head in ("top-1 %", "test %", "latency ms", "size MB", "memory MB", f"energy {charge}"):
         table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
     for result in sorted(results, key=_by_top1):
@@ -53,25 +53,21 @@ def front_table(results: Sequence[Result], bounds: Limits, recommended: Result |
     return table
 
 
-def correlation_table(results: Sequence[Result], objectives: Sequence[Objective]) -> Table | None:
+def correlation_table(results: Sequence[Result], objectives: Sequence[Objective]) -> Group | None:
     """Spearman's rank correlation between the axes; None below three packages or two axes."""
     points = np.array([losses(result.score, objectives) for result in results]).reshape(-1, len(objectives))
     points = points[np.isfinite(points).all(axis=1)]
     if len(points) < 3 or len(objectives) < 2:
         return None
-    table = Table(
-        box=box.SIMPLE_HEAD,
-        title=f"Do the axes say the same? Rank correlation over {len(points)} packages",
-        caption="1: what is better on one is better on the other; -1: each costs the other; –: no difference to rank",
-        title_justify="left",
-        caption_justify="left",
-    )
+    table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for objective in objectives:
         table.add_column(objective.name, justify="right")
     for objective, line in zip(objectives, rank_correlation(points), strict=True):
         table.add_row(objective.name, *("–" if np.isnan(rho) else f"{rho:+.2f}" for rho in line))
-    return table
+    title = Text(f"Do the axes say the same? Spearman's rank correlation over {len(points)} packages", style="bold")
+    legend = "+1: what is better on one is better on the other; -1: each costs the other; –: no difference to rank"
+    return Group(title, table, Text(legend, style="dim"))
 
 
 def best_panel(recommendation: Recommendation, package: str, bounds: Limits) -> Panel:
@@ -100,14 +96,13 @@ def readings_table(readings: Mapping[str, Reading]) -> Table:
 
 def _all_readings(result: Result) -> dict[str, Reading]:
     test = {} if result.test_top1 is None else {"test_top1": result.test_top1}
-    order = ("top1", "top5", *test, "latency_ms", "fps", "size_bytes", "bits_per_weight", "memory_bytes", "energy_mj")
     readings = dict(result.score) | test
-    return {name: readings[name] for name in dict.fromkeys((*order, *readings)) if name in readings}
+    return {name: readings[name] for name in dict.fromkeys((*_NAMES, *readings)) if name in readings}
 
 
 _NAMES = {
-    "top1": "top-1", "top5": "top-5", "test_top1": "test top-1", "latency_ms": "latency", "fps": "frames per second",
-    "size_bytes": "size", "memory_bytes": "memory, peak", "energy_mj": "energy", "energy_mah": "charge",
+    "top1": "top-1", "test_top1": "test top-1", "top5": "top-5", "latency_ms": "latency", "fps": "frames per second",
+    "size_bytes": "size", "bits_per_weight": "bits per weight", "memory_bytes": "memory, peak", "energy_mj": "energy", "energy_mah": "charge",
     "inferences_per_percent": "inferences per 1 % battery", "macs": "multiply-accumulates",
 }  # fmt: skip
 _OBJECTIVE_OF = {row.reading: name for name, row in OBJECTIVES.items()} | {"top5": "accuracy", "test_top1": "accuracy"}
@@ -147,7 +142,7 @@ def _cell(name: str, result: Result) -> Text:
     if reading is None:
         return Text("–")
     text = Text(f"{mark(reading)}{number(name, reading.value)}")
-    if ends := interval(name, reading):
+    if ends := interval(name, reading, digits=2):
         text.append(f"\n{ends}", style="dim")
     return text
 
@@ -169,4 +164,4 @@ def _charge(result: Result, scale: float) -> Text:
     if reading is None:
         return Text("–")
     text = Text(f"{mark(reading)}{significant(reading.value * scale)}")
-    return text.append(f"\n{significant(reading.low * scale)}–{significant(reading.high * scale)}", style="dim")
+    return text.append(f"\n{significant(reading.low * scale, 2)}–{significant(reading.high * scale, 2)}", style="dim")

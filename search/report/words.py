@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
-from coreml_pareto.search.figures import ESTIMATE, figure
+from coreml_pareto.search.figures import ESTIMATE, figure, significant
 from coreml_pareto.search.limits import spell_limit, spell_relaxed
-from coreml_pareto.search.relaxation import Limits, NothingFits, excess
+from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess
 from coreml_pareto.search.run import Result, Run, straddling
 from coreml_pareto.spaces.compression import spell
 
@@ -55,8 +55,13 @@ def refusal(verdict: NothingFits) -> list[str]:
         bounds = relaxation.limits.items()
         flags = " ".join(f"--{OBJECTIVES[name].limit} {spell_relaxed(name, bound)}" for name, bound in bounds)
         admitted = f"trial {relaxation.admits.trial}, {model_name(relaxation.admits)}"
-        lines.append(f"{flags} would admit {admitted} ({100 * relaxation.relative:.2g} % looser)")
+        lines.append(f"{flags} would admit {admitted} ({_looser(relaxation)})")
     return lines
+
+
+def _looser(relaxation: Relaxation) -> str:
+    together = " in sum" if len(relaxation.limits) > 1 else ""
+    return f"{significant(100 * relaxation.relative, 2)} % looser{together}"
 
 
 def _nearest(result: Result, name: str, verdict: NothingFits) -> str:

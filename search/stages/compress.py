@@ -199,6 +199,10 @@ _APPLY: Mapping[Scheme, Callable[[Any, Any], Any]] = {
 }
 
 
+_SUFFIXES = ("quantized", "palettized", "sparsified")
+"""What coremltools appends to a weight's name."""
+
+
 def optimal_table(value: Array, *, bits: int) -> tuple[Array, Array]:
     """Return the table [2^bits] with the least squared error, and the indices of all weights (flat, uint8)."""
     levels, inverse, counts = np.unique(value, return_inverse=True, return_counts=True)
@@ -228,6 +232,6 @@ def _verify(model: Any, layers: tuple[Layer, ...]) -> None:
     operations = program.block_specializations[program.opset].operations
     unpacked = {row.outputs[0].name for row in operations if row.type.startswith("constexpr_")}
     for layer in layers:
-        done = any(name.startswith(layer.name) for name in unpacked)
+        done = not unpacked.isdisjoint(f"{layer.name}_{suffix}" for suffix in _SUFFIXES)
         if done != (layer.applied is not None):
             raise RuntimeError(f"coremltools {'compressed' if done else 'skipped'} {layer.name} {layer.shape}: {layer}")

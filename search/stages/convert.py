@@ -80,10 +80,14 @@ class Classifier(nn.Module):
         """Return what the network expects of pixels 0..255."""
         return pixels * self.scale + self.bias
 
+    def logits(self, pixels: Tensor) -> Tensor:
+        """Return what the softmax reads."""
+        found: Tensor = self.network(self.normalise(pixels))
+        return found
+
     def forward(self, image: Tensor) -> Tensor:
         """Return class probabilities."""
-        logits: Tensor = self.network(self.normalise(image))
-        return torch.softmax(logits, -1)
+        return torch.softmax(self.logits(image), -1)
 
 
 def convert(module: nn.Module, wrapping: Wrapping, *, minimum_os: int, precision: Literal["fp16", "fp32"]) -> Any:

@@ -107,7 +107,9 @@ def _static_padding(conv: Conv2dSame, size: torch.Size) -> nn.Module:
     """TensorFlow's SAME padding for one input size; as the convolution's own where it is symmetric."""
     left, right, top, bottom = pad_same_arg(list(size), list(conv.kernel_size), list(conv.stride), list(conv.dilation))
     symmetric = left == right and top == bottom
-    kernel, stride, dilation = (cast("tuple[int, int]", pair) for pair in (conv.kernel_size, conv.stride, conv.dilation))
+    kernel, stride, dilation = (
+        cast("tuple[int, int]", pair) for pair in (conv.kernel_size, conv.stride, conv.dilation)
+    )
     padding = (top, left) if symmetric else (0, 0)
     bias = conv.bias is not None
     plain = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, dilation, conv.groups, bias)

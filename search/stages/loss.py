@@ -30,7 +30,7 @@ def feature_loss(student: Tensor, teacher: Tensor, adapter: nn.Module) -> Tensor
 
     The adapter brings the student's channels to the teacher's; the teacher's map is averaged to the student's size.
     """
-    target = functional.adaptive_avg_pool2d(teacher, tuple(student.shape[-2:]))
+    target = functional.adaptive_avg_pool2d(teacher, (student.shape[2], student.shape[3]))
     difference = functional.normalize(adapter(student), dim=1) - functional.normalize(target, dim=1)
     return difference.square().sum(dim=1).mean()
 

@@ -21,6 +21,7 @@ from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.compress import compress
 from coreml_pareto.search.stages.convert import Wrapping, convert, open_package, save
 from coreml_pareto.search.stages.train import Trained, preprocessing_of
+from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import minimum_os, spell
@@ -35,11 +36,11 @@ PROBE_CALIBRATION = 8
 @final
 @dataclass(frozen=True)
 class Packager:
-    """Turns networks into packages for one data set."""
+    """Turns networks into packages for one data set; `splits` is how it was split, so that it can be split so again."""
 
     store: Store
     data: DataSet
-    split_seed: int
+    splits: Mapping[str, int | float | None]
 
     def package(self, trained: Trained, compression: Compression) -> Path:
         """Return the saved package of a trained network, from the store or made now."""
@@ -90,8 +91,6 @@ class Packager:
         count = min(compression.calibration_images if trained else PROBE_CALIBRATION, len(split))
         rows = split.sample(count, seed=0)
         images = split.images(preprocessing_of(network))[rows]
-        from coreml_pareto.search.stages.w8a8 import convert_w8a8
-
         model, _ = convert_w8a8(module, images, self._wrapping(network), minimum_os=minimum_os(compression))
         model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
         return model
@@ -111,7 +110,7 @@ class Packager:
         return {
             f"{PREFIX}network": json.dumps(network.model_dump(), sort_keys=True),
             f"{PREFIX}data": self.data.digest,
-            f"{PREFIX}split_seed": str(self.split_seed),
+            f"{PREFIX}splits": json.dumps(dict(self.splits), sort_keys=True),
         }
 
     def _identity(self, network: Network) -> dict[str, object]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from coreml_pareto.objectives.accuracy import wilson
-from coreml_pareto.objectives.catalogue import OBJECTIVES, select
+from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
 from coreml_pareto.objectives.reading import Reading, exact
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
@@ -44,7 +43,9 @@ def candidate(number: int) -> Candidate:
 def readings(top1: float, latency: float, size: float, memory: float, energy: float) -> dict[str, Reading]:
     """A score as the objectives give it: share, ms, bytes, bytes, mJ."""
     low, high = wilson(round(top1 * IMAGES), IMAGES)
-    top = Reading(top1, "share", min(low, top1), max(high, top1), "measured", {"images": str(IMAGES), "split": "validation"})
+    top = Reading(
+        top1, "share", min(low, top1), max(high, top1), "measured", {"images": str(IMAGES), "split": "validation"}
+    )
     charge = energy / 3600 / 3.85
 
     def estimate(value: float, unit: str, factor: float) -> Reading:
@@ -67,10 +68,14 @@ def readings(top1: float, latency: float, size: float, memory: float, energy: fl
 def result(number: int, point: tuple[float, float, float, float, float], lacking: tuple[str, ...] = ()) -> Result:
     """A scored trial at this point (top-1, ms, bytes, bytes, mJ), without the readings named in `lacking`."""
     score = {name: reading for name, reading in readings(*point).items() if name not in lacking}
-    return Result(number, candidate(number), Scored(score, Path(f"store/package/{number}/model.mlpackage")), seconds=1.0)
+    return Result(
+        number, candidate(number), Scored(score, Path(f"runs/fake/store/package/{number}/model.mlpackage")), seconds=1.0
+    )
 
 
-def run_of(results: tuple[Result, ...], limits: Mapping[str, float] | None = None, folder: Path = Path("runs/fake")) -> Run:
+def run_of(
+    results: tuple[Result, ...], limits: Mapping[str, float] | None = None, folder: Path = Path("runs/fake")
+) -> Run:
     """A run of these results with all five objectives."""
     return Run(
         folder=folder, study="fake", objectives=tuple(OBJECTIVES.values()), limits=dict(limits or {}),
@@ -87,7 +92,9 @@ def draw_run(count: int, seed: int = 0, limits: Mapping[str, float] | None = Non
         top1 = float(np.clip(0.99 - 0.1 * (1e5 / size) ** 0.4 - rng.exponential(0.03), 0.1, 1))
         top1 = round(top1 * IMAGES) / IMAGES
         latency = 0.05 + size / 1e6 * rng.uniform(0.05, 0.3)
-        results.append(result(number, (top1, latency, size, size * 1.3 + 4e5, 0.09 + 0.02 * size / 1e6 * rng.uniform(0.5, 2))))
+        results.append(
+            result(number, (top1, latency, size, size * 1.3 + 4e5, 0.09 + 0.02 * size / 1e6 * rng.uniform(0.5, 2)))
+        )
     results.append(Result(count, candidate(count), Infeasible(("size",), {"size_bytes": exact(2e7, "B")})))
     results.append(Result(count + 1, candidate(count + 1), Failed("training", "loss is nan")))
     return run_of(tuple(results), limits)
@@ -106,8 +113,3 @@ def result_at_fixture() -> Callable[..., Result]:
 @pytest.fixture(name="run_of")
 def run_of_fixture() -> Callable[..., Run]:
     return run_of
-
-
-@pytest.fixture
-def objectives() -> Callable[..., Any]:
-    return select

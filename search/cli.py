@@ -1,0 +1,98 @@
+"""The command line: `coreml-pareto COMMAND`.
+
+Everything heavy is imported inside the commands, so that `--help` answers at once. Errors that are meant for people
+are one line on stderr and exit code 2; a traceback comes only with `--debug`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from typing import Annotated
+
+import typer
+
+from coreml_pareto.search.commands.best import best_command
+from coreml_pareto.search.commands.devices import devices_command
+from coreml_pareto.search.commands.estimate import estimate_command
+from coreml_pareto.search.commands.evaluate import evaluate_command
+from coreml_pareto.search.commands.front import front_command
+from coreml_pareto.search.commands.search import search_command
+from coreml_pareto.search.commands.space import space_command
+from coreml_pareto.spaces.errors import UserError
+
+NAME = "coreml-pareto"
+USER_ERROR, FAILURE, INTERRUPTED = 2, 1, 130
+_RUNS, _PACKAGES, _REFERENCE = "Search and choose", "Any package", "Look up"
+
+app = typer.Typer(
+    name=NAME,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("search", rich_help_panel=_RUNS)(search_command)
+app.command("front", rich_help_panel=_RUNS)(front_command)
+app.command("best", rich_help_panel=_RUNS)(best_command)
+app.command("evaluate", rich_help_panel=_PACKAGES)(evaluate_command)
+app.command("estimate", rich_help_panel=_PACKAGES)(estimate_command)
+app.command("devices", rich_help_panel=_REFERENCE)(devices_command)
+app.command("space", rich_help_panel=_REFERENCE)(space_command)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            typer.echo(f"{NAME} {version(NAME)}")
+        except PackageNotFoundError:
+            typer.echo(f"{NAME}, not installed (run from its source)")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    show_version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and leave.")
+    ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks; may stand anywhere.")] = False,
+) -> None:
+    """Search networks, distillation and compression together; end with real, verified Core ML packages.
+
+    Start with `coreml-pareto search quickstart`, then `coreml-pareto best runs/quickstart`.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit code: 0, 1 (a defect), 2 (bad input), 3 (nothing fits), 130 (Ctrl-C)."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    logging.getLogger("coremltools").setLevel(logging.ERROR)  # its import warns of what does not concern us
+    try:
+        app([argument for argument in given if argument != "--debug"], prog_name=NAME)
+    except SystemExit as leave:
+        return leave.code if isinstance(leave.code, int) else 0 if leave.code is None else FAILURE
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our output has closed it: `coreml-pareto front RUN | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE
+    except UserError as error:
+        if debug:
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return USER_ERROR
+    except Exception as error:
+        if debug:
+            raise
+        told = " ".join(str(error).split()) or "no message"
+        print(f"error: {type(error).__name__}: {told} (a defect; --debug shows where)", file=sys.stderr)
+        return FAILURE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""`coreml-pareto best`: one package, why, and what the next ones would cost or gain."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from coreml_pareto.search.choose import Recommendation
+    from coreml_pareto.search.relaxation import Limits
+    from coreml_pareto.search.run import Result, Run
+
+NOTHING_FITS = 3
+_PRIORITY = (
+    "accuracy, latency, size, memory, energy, or balanced: the smallest augmented Chebyshev distance to the ideal, "
+    "all but accuracy in log, each scaled to the front's range."
+)
+
+
+def best_command(
+    run: options.RunFolder,
+    priority: Annotated[str, typer.Option(metavar="NAME", help=_PRIORITY)] = "balanced",
+    as_json: options.Json = False,
+    max_size: options.MaxSize = None,
+    max_latency: options.MaxLatency = None,
+    max_memory: options.MaxMemory = None,
+    max_energy: options.MaxEnergy = None,
+    min_top1: options.MinTop1 = None,
+    strict: options.Strict = False,
+) -> None:
+    """Recommend one package of a search within limits, the reason in a sentence, and two runners-up.
+
+    Limits replace the study's own, one by one. When nothing fits: exit code 3, the nearest package per limit, and how
+    little would have to give way.
+
+    Example: `coreml-pareto best runs/quickstart --max-size 500KB --priority accuracy`
+    """
+    from coreml_pareto.search.choose import Recommendation, check_priority, recommend
+    from coreml_pareto.search.report.words import refusal
+    from coreml_pareto.search.study import load_run
+
+    check_priority(priority)
+    given = options.limits_of(max_size, max_latency, max_memory, max_energy, min_top1)
+    record = load_run(run)
+    limits = {**record.limits, **given}
+    answer = recommend(record, limits, priority, strict)
+    if not isinstance(answer, Recommendation):
+        if as_json:
+            options.print_json([])
+        typer.echo("\n".join(refusal(answer)), err=True)
+        raise typer.Exit(NOTHING_FITS)
+    if as_json:
+        _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)])
+    else:
+        _show(record, answer, limits)
+
+
+def _print_rows(run: Run, results: list[Result]) -> None:
+    from coreml_pareto.search.rows import row
+
+    options.print_json([row(result, run) for result in results])
+
+
+def _show(run: Run, answer: Recommendation, limits: Limits) -> None:
+    from coreml_pareto.search.report.tables import best_panel
+    from coreml_pareto.search.report.words import conditions
+    from coreml_pareto.search.rows import row
+
+    screen = options.console()
+    screen.print(best_panel(answer, row(answer.chosen, run)["package"], limits))
+    screen.print(conditions(run, [answer.chosen]), style="dim")

@@ -1,0 +1,81 @@
+"""`coreml-pareto estimate` and the parts that `evaluate` shares with it: what a package takes, without any data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from coreml_pareto.objectives.devices.catalogue import Target
+    from coreml_pareto.objectives.program import Program
+    from coreml_pareto.objectives.reading import Reading
+
+
+def estimate_command(
+    package: options.Package,
+    device: options.DeviceName = options.DEFAULT_DEVICE,
+    release: options.Release = None,
+    units: options.Units = "ALL",
+    as_json: options.Json = False,
+) -> None:
+    """Read size, latency, memory, energy and MACs of any Core ML package; no pictures needed.
+
+    Example: `coreml-pareto estimate model.mlpackage --device "iPhone 13" --ios 16`
+    """
+    from coreml_pareto.objectives.program import load
+    from coreml_pareto.objectives.score import static_score
+
+    program = load(package)
+    target = options.target_of(program, device, release, units)
+    show(program, target, static_score(program, target), as_json=as_json)
+
+
+def show(
+    program: Program,
+    target: Target,
+    score: Mapping[str, Reading],
+    *,
+    as_json: bool,
+    notes: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
+) -> None:
+    """Print one package's readings, as JSON or for people; `facts` go into the JSON, `notes` into both."""
+    if as_json:
+        row = {"package": str(program.path.absolute()), **(facts or {}), **flat(score)}
+        row |= {"minimum_os": system(program, target), **target.conditions, "notes": list(notes)}
+        options.print_json(row)
+        return
+    _print_readings(program, target, score, notes)
+
+
+def flat(score: Mapping[str, Reading]) -> dict[str, Any]:
+    """Every reading under its name; unless it is exact, its interval and origin behind it."""
+    from coreml_pareto.search.rows import COUNTS
+
+    row: dict[str, Any] = {}
+    for name, reading in score.items():
+        row[name] = round(reading.value) if name in COUNTS else reading.value
+        if reading.how != "exact":
+            row |= {f"{name}_low": reading.low, f"{name}_high": reading.high, f"{name}_how": reading.how}
+    return row
+
+
+def system(program: Program, target: Target) -> str:
+    """The oldest system that opens the package, by the name that the target's owner knows."""
+    oldest = program.minimum_os.removeprefix("iOS")
+    return target.device.system(int(oldest)) if oldest.isdigit() else program.minimum_os
+
+
+def _print_readings(program: Program, target: Target, score: Mapping[str, Reading], notes: Sequence[str]) -> None:
+    from coreml_pareto.search.report.tables import readings_table
+
+    screen = options.console()
+    screen.print(f"{program.path.name}, opens on {system(program, target)} and newer", style="bold")
+    screen.print(readings_table(score))
+    where = " / ".join(target.conditions.values())
+    unit = score["latency_ms"].conditions.get("unit", "stopwatch")
+    screen.print(f"~ estimated for {where} ({unit}), 80 % intervals, no measurement of that device", style="dim")
+    for note in notes:
+        screen.print(note, style="dim")

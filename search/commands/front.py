@@ -1,0 +1,88 @@
+"""`coreml-pareto front`: the packages that nothing beats, on any subset of objectives, from the record alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from coreml_pareto.search.relaxation import Limits
+    from coreml_pareto.search.run import Result, Run
+
+_OBJECTIVES = "Comma-separated, e.g. accuracy,size. [default: those of the study]"
+_PLOT = "Also draw top-1 against the other objectives: FILE.html (self-contained) or FILE.png."
+
+
+def front_command(
+    run: options.RunFolder,
+    objectives: Annotated[str | None, typer.Option(metavar="NAMES", help=_OBJECTIVES)] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help=_PLOT)] = None,
+    as_json: options.Json = False,
+    max_size: options.MaxSize = None,
+    max_latency: options.MaxLatency = None,
+    max_memory: options.MaxMemory = None,
+    max_energy: options.MaxEnergy = None,
+    min_top1: options.MinTop1 = None,
+    strict: options.Strict = False,
+) -> None:
+    """Show the non-dominated packages of a search with all their readings. Nothing is run again.
+
+    Limits replace the study's own, one by one.
+
+    Example: `coreml-pareto front runs/quickstart --objectives accuracy,size`
+    """
+    from coreml_pareto.search.choose import front
+    from coreml_pareto.search.rows import row
+    from coreml_pareto.search.study import load_run
+
+    names = options.names_of(objectives)
+    record = load_run(run)
+    limits = {**record.limits, **options.limits_of(max_size, max_latency, max_memory, max_energy, min_top1)}
+    found = front(record, names, limits, strict)
+    if as_json:
+        options.print_json([row(result, record) for result in found])
+    else:
+        _show(record, found, names, limits, strict)
+    if plot is not None:
+        _draw(record, found, names, limits, plot)
+        typer.echo(f"Wrote {plot}", err=True)
+
+
+def _show(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, strict: bool) -> None:
+    from coreml_pareto.objectives.catalogue import select
+    from coreml_pareto.search.report import tables, words
+
+    screen = options.console()
+    axes = run.objectives if names is None else select(names)
+    if not found:
+        screen.print(f"No package of {len(run.scored())} keeps {words.limits(limits)}.")
+        screen.print(f"`coreml-pareto best {run.folder}` with the same limits says how little would have to give way.")
+        return
+    kept = f" within {words.limits(limits)}{' (worse ends)' if strict else ''}" if limits else ""
+    on = ", ".join(axis.name for axis in axes)
+    screen.print(f"{len(found)} of {len(run.scored())} packages are on the front of {on}{kept}")
+    screen.print(tables.front_table(found, limits, _recommended(run, found, limits)))
+    screen.print(words.conditions(run, found), style="dim")
+    if (table := tables.correlation_table(run.scored(), axes)) is not None:
+        screen.print(table)
+
+
+def _draw(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, path: Path) -> None:
+    from coreml_pareto.search.report.charts import DEFAULT_PANELS, Picture, pareto_figure, save_figure
+
+    panels = DEFAULT_PANELS if names is None else tuple(name for name in names if name != "accuracy")
+    picture = Picture(run, found, limits, _recommended(run, found, limits), panels or DEFAULT_PANELS)
+    save_figure(pareto_figure(picture), path)
+
+
+def _recommended(run: Run, found: tuple[Result, ...], limits: Limits) -> Result | None:
+    """The study's recommended package, if it is among those shown."""
+    from coreml_pareto.search.choose import Recommendation, recommend
+
+    answer = recommend(run, limits) if found else None
+    chosen = answer.chosen if isinstance(answer, Recommendation) else None
+    return chosen if chosen in found else None

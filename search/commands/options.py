@@ -1,0 +1,96 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coreml_pareto.search.limits import parse_limit
+from coreml_pareto.spaces.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from coreml_pareto.objectives.devices.catalogue import Target
+    from coreml_pareto.objectives.program import Program
+
+LIMITS = "Limits"
+WHERE = "Where it is to run"
+DEFAULT_DEVICE = "iPhone 15 Pro"
+DEFAULT_OS = 17
+NARROWEST = 100
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search, such as runs/quickstart.")]
+Package = Annotated[Path, typer.Argument(metavar="PACKAGE", help="A Core ML package, NAME.mlpackage.")]
+MaxSize = Annotated[str | None, typer.Option(metavar="SIZE", rich_help_panel=LIMITS, help="10MB, 500KB (10^6 bytes).")]
+MaxLatency = Annotated[str | None, typer.Option(metavar="TIME", rich_help_panel=LIMITS, help="5ms.")]
+MaxMemory = Annotated[str | None, typer.Option(metavar="SIZE", rich_help_panel=LIMITS, help="20MB, at the peak.")]
+MaxEnergy = Annotated[str | None, typer.Option(metavar="ENERGY", rich_help_panel=LIMITS, help="1mJ per inference.")]
+MinTop1 = Annotated[str | None, typer.Option(metavar="SHARE", rich_help_panel=LIMITS, help="0.9 or 90% (validation).")]
+Strict = Annotated[
+    bool, typer.Option("--strict", rich_help_panel=LIMITS, help="Hold limits against the worse end of each interval.")
+]
+DeviceName = Annotated[
+    str, typer.Option("--device", metavar="NAME", rich_help_panel=WHERE, help="As in `coreml-pareto devices`.")
+]
+Release = Annotated[
+    int | None,
+    typer.Option(
+        "--ios", "--os", metavar="N", rich_help_panel=WHERE, show_default="17, or what the package needs",
+        help="Release that it runs; macOS 14 counts as 17.",
+    ),
+]  # fmt: skip
+Units = Annotated[
+    str, typer.Option("--compute-units", rich_help_panel=WHERE, help="ALL, CPU_AND_NE, CPU_AND_GPU or CPU_ONLY.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def limits_of(
+    max_size: str | None, max_latency: str | None, max_memory: str | None, max_energy: str | None, min_top1: str | None
+) -> dict[str, float]:
+    """The limits that were given, by objective, in the unit of its reading."""
+    texts = {
+        "size": max_size, "latency": max_latency, "memory": max_memory, "energy": max_energy, "accuracy": min_top1,
+    }  # fmt: skip
+    return {name: parse_limit(name, text) for name, text in texts.items() if text is not None}
+
+
+def target_of(program: Program, device: str, release: int | None, units: str) -> Target:
+    """Where a package is to run; without a release iOS 17, or the nearest that device and package allow."""
+    from typing import cast
+
+    from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
+
+    found = find_device(device)
+    if release is None:
+        oldest = program.minimum_os.removeprefix("iOS")
+        release = max(DEFAULT_OS, int(oldest) if oldest.isdigit() else 0, found.os_first or 0)
+        release = min(release, found.os_latest or release)
+    return Target(found, release, cast("ComputeUnits", units))
+
+
+def console() -> Console:
+    """A console for stdout that does not squeeze tables when it is piped into a file."""
+    from rich.console import Console
+
+    screen = Console(highlight=False)
+    return screen if screen.is_terminal else Console(highlight=False, width=max(NARROWEST, screen.width))
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout and nothing else; numbers that JSON has no word for are refused."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def names_of(text: str | None) -> tuple[str, ...] | None:
+    """`accuracy,size` as names."""
+    if text is None:
+        return None
+    names = tuple(part.strip() for part in text.split(",") if part.strip())
+    if not names:
+        raise UserError("--objectives names one or more of accuracy, latency, size, memory, energy; got none")
+    return names

@@ -1,0 +1,116 @@
+"""`coreml-pareto space`: what a study may choose from, before anything is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from coreml_pareto.search.config import Plan
+    from coreml_pareto.spaces.space import Space
+
+_STUDY = "A study file (YAML) or a preset."
+
+
+def space_command(study: Annotated[str, typer.Argument(help=_STUDY)], as_json: options.Json = False) -> None:
+    """Print a study's knobs, what each may take, how many candidates that makes, and each scheme's minimum OS.
+
+    Example: `coreml-pareto space quickstart`
+    """
+    from coreml_pareto.search.config import load_plan
+
+    plan = load_plan(study)
+    described = describe(plan, plan.space(classes=2))  # the number of classes changes no choice
+    if as_json:
+        options.print_json(described)
+    else:
+        _show(plan, described)
+
+
+def describe(plan: Plan, space: Space) -> dict[str, Any]:
+    """Knobs with their values, fixed choices, count, compressions with their minimum OS, backbones."""
+    from coreml_pareto.spaces.compression import cell_of, spell
+    from coreml_pareto.spaces.families import backbone_of, family_of
+
+    rows = [(name, backbone_of(family_of(name), name)) for name in space.backbones]
+    open_knobs = {knob.name: list(knob.choices) for knob in space.knobs()}
+    return {
+        "study": plan.name,
+        "candidates": space.count(),
+        "knobs": open_knobs,
+        "fixed": {name: value for name, value in _single(space).items() if name not in open_knobs},
+        "left_open": _left_open(plan),
+        "compressions": [
+            {"compression": spell(c), "minimum_os": cell_of(c).minimum_os, "note": cell_of(c).note}
+            for c in space.compressions
+        ],
+        "backbones": [
+            {"backbone": name, "family": family_of(name), "width": row.scalable_width, "depth": row.scalable_depth}
+            for name, row in rows
+        ],
+    }
+
+
+def _single(space: Space) -> dict[str, Any]:
+    """Choices with one value: they are not asked."""
+    lists: Mapping[str, tuple[Any, ...]] = {
+        "family": space.families, "width": space.width, "depth": space.depth, "resolution": space.resolution,
+        "stem_stride": space.stem_stride, "teacher": space.distillation.teachers, "epochs": space.epochs,
+    }  # fmt: skip
+    return {name: values[0] for name, values in lists.items() if len(values) == 1}
+
+
+def _left_open(plan: Plan) -> list[str]:
+    """What a search plans from the data and its timeout before it starts."""
+    auto = {"resolution": plan.networks.resolution, "epochs": plan.training.epochs}
+    return [name for name, value in auto.items() if value == "auto"]
+
+
+def _show(plan: Plan, described: Mapping[str, Any]) -> None:
+    screen = options.console()
+    screen.print(f"{described['study']}: {described['candidates']:,} candidates", style="bold")
+    screen.print(_knob_table(described))
+    if described["left_open"]:
+        names = " and ".join(described["left_open"])
+        screen.print(f"{names}: auto; a search narrows them to its pictures and timeout", style="dim")
+    screen.print(_compression_table(described))
+    unscaled = [row["backbone"] for row in described["backbones"] if not row["width"]]
+    if unscaled:
+        screen.print(f"No width multiplier: {', '.join(unscaled)}", style="dim")
+    screen.print(f"Checked against {plan.target.device}, iOS {plan.target.os}", style="dim")
+
+
+def _knob_table(described: Mapping[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    table.add_column("knob")
+    table.add_column("may take", overflow="fold")
+    for name, choices in described["knobs"].items():
+        table.add_row(name, ", ".join(map(_plain, choices)))
+    for name, value in described["fixed"].items():
+        table.add_row(name, f"{value} (fixed)", style="dim")
+    return table
+
+
+def _compression_table(described: Mapping[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for head in ("compression", "minimum OS", "what it is"):
+        table.add_column(head)
+    for row in described["compressions"]:
+        release = row["minimum_os"]
+        mac = release if release >= 26 else release - 3
+        table.add_row(row["compression"], f"iOS {release} / macOS {mac}", row["note"])
+    return table
+
+
+def _plain(choice: object) -> str:
+    return f"{choice:g}" if isinstance(choice, float) else str(choice)

@@ -1,0 +1,127 @@
+"""What a person reads on the screen."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from coreml_pareto.search.choose import Recommendation, front, recommend
+from coreml_pareto.search.figures import ESTIMATE, amount, figure, interval, significant
+from coreml_pareto.search.report.tables import STAR, best_panel, correlation_table, front_table
+from coreml_pareto.search.run import Result, Run
+from rich.console import Console
+from scipy.stats import spearmanr
+
+
+def shown(what: Any, width: int = 100) -> str:
+    console = Console(file=io.StringIO(), width=width)
+    console.print(what)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+@pytest.mark.parametrize("count", [1, 12])
+def test_no_column_is_lost_on_a_narrow_screen(draw_run: Callable[..., Run], width: int, count: int) -> None:
+    run = draw_run(count)
+    found = front(run)
+    text = shown(front_table(found, {}, found[0]), width)
+    assert max(map(len, text.splitlines())) <= width
+    for head in ("trial", "top-1", "test", "latency", "size", "memory", "energy"):
+        assert head in text
+    for result in found:
+        assert any(line.split()[:1] == [str(result.trial)] or f"{STAR} " in line for line in text.splitlines())
+    assert text.count(STAR) == 1
+
+
+def test_estimates_carry_a_tilde_and_measured_figures_none(result_at: Callable[..., Result]) -> None:
+    result = result_at(4, (0.9, 0.512, 123_000, 456_000, 0.1))
+    text = shown(front_table([result], {}))
+    assert f"{ESTIMATE}0.512" in text and f"{ESTIMATE}0.456" in text
+    assert f"{ESTIMATE}90.0" not in text and f"{ESTIMATE}0.123" not in text
+    assert "0.26–1.0" in text  # 0.512 / 2 to 0.512 * 2, two digits
+
+
+def test_a_package_that_may_exceed_says_so(result_at: Callable[..., Result]) -> None:
+    result = result_at(4, (0.9, 0.512, 123_000, 456_000, 0.1))
+    assert "may exceed latency ≤ 0.6ms" in " ".join(shown(front_table([result], {"latency": 0.6}), 160).split())
+    assert "may exceed" not in shown(front_table([result], {"latency": 2.0}), 160)
+
+
+@pytest.mark.parametrize(
+    ("millijoules", "unit", "said"), [(0.1, "nAh", "7.22"), (50, "µAh", "3.61"), (20_000, "mAh", "1.44")]
+)
+def test_one_unit_of_charge_for_the_column(
+    result_at: Callable[..., Result], millijoules: float, unit: str, said: str
+) -> None:
+    text = shown(front_table([result_at(0, (0.9, 1, 1e6, 1e6, millijoules))], {}))
+    assert unit in text and said in text
+
+
+def test_without_a_battery_energy_is_in_millijoules(result_at: Callable[..., Result]) -> None:
+    text = shown(front_table([result_at(0, (0.9, 1, 1e6, 1e6, 0.25), lacking=("energy_mah",))], {}))
+    assert "mJ" in text and f"{ESTIMATE}0.250" in text
+
+
+def test_missing_readings_are_dashes(result_at: Callable[..., Result]) -> None:
+    lacking = ("energy_mah", "energy_mj", "memory_bytes", "top1")
+    assert shown(front_table([result_at(0, (0.9, 1, 1e6, 1e6, 1), lacking=lacking)], {})).count("–") >= 4
+
+
+def test_rank_correlation_agrees_with_scipy(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(40)
+    text = shown(correlation_table(run.scored(), run.objectives))
+    sizes = [r.score["size_bytes"].value for r in run.scored()]
+    top1 = [-r.score["top1"].value for r in run.scored()]
+    assert f"{spearmanr(top1, sizes).statistic:+.2f}" in text
+    assert "40 packages" in text
+
+
+def test_no_correlation_of_two_packages(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(2)
+    assert correlation_table(run.scored(), run.objectives) is None
+    assert correlation_table(draw_run(9).scored(), run.objectives[:1]) is None
+
+
+def test_the_panel_tells_reason_readings_and_runners_up(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(12)
+    answer = recommend(run)
+    assert isinstance(answer, Recommendation)
+    answer = replace(answer, chosen=replace(answer.chosen, test_top1=answer.chosen.score["top1"]))
+    text = " ".join(shown(best_panel(answer, "/there/model.mlpackage", {}), 100).replace("│", " ").split())
+    assert answer.reason in text and "/there/model.mlpackage" in text
+    for other in answer.runners_up:
+        assert other.sentence in text and f"trial {other.result.trial}," in text
+    for name in ("top-1", "top-5", "test top-1", "latency", "size", "bits per weight", "memory", "energy", "charge"):
+        assert name in text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (0, "0.00"),
+        (1.4, "1.40"),
+        (113, "113"),
+        (7440.2, "7440"),
+        (123456, "123000"),
+        (0.01234, "0.0123"),
+        (99.96, "100"),
+    ],
+)
+def test_three_digits_without_exponent(value: float, text: str) -> None:
+    assert significant(value) == text
+    assert float(text) == pytest.approx(value, rel=5e-3, abs=1e-12)
+
+
+def test_figures_name_their_unit(result_at: Callable[..., Result]) -> None:
+    score = result_at(0, (0.9, 0.5, 1e6, 2e6, 0.25)).score
+    assert figure("accuracy", score["top1"]) == "90.0 %"
+    assert figure("latency", score["latency_ms"]) == "~0.500 ms"
+    assert figure("size", score["size_bytes"]) == "1.00 MB" and interval("size", score["size_bytes"]) == ""
+    assert interval("latency", score["latency_ms"]) == "0.250–1.00"
+    assert amount("accuracy", -0.012) == "1.2 points of top-1"
+    assert np.isclose(float(amount("size", 310_000).split()[0]), 0.31)

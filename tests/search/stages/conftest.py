@@ -1,0 +1,177 @@
+"""Networks as training leaves them, and their packages, each converted once per session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from coreml_pareto.objectives.preprocessing import Preprocessing
+from coreml_pareto.objectives.program import Executor, Program, load
+from coreml_pareto.search.stages.compress import Compressed, compress
+from coreml_pareto.search.stages.convert import Classifier, Wrapping, convert, save
+from coreml_pareto.search.stages.quiet import quiet
+from coreml_pareto.search.stages.w8a8 import convert_w8a8
+from coreml_pareto.spaces.candidate import Compression, Network
+from coreml_pareto.spaces.compression import minimum_os
+from coreml_pareto.spaces.families import build
+
+CLASSES = 10
+NETWORKS = {
+    "mobilenetv3_small": Network(
+        family="mobilenet", backbone="mobilenetv3_small", width=0.5, resolution=64, classes=CLASSES
+    ),
+    "mobilenetv2": Network(family="mobilenet", backbone="mobilenetv2", width=0.35, resolution=32, classes=CLASSES),
+    "efficientnet_lite0": Network(
+        family="efficientnet", backbone="efficientnet_lite0", width=0.5, resolution=32, classes=CLASSES
+    ),
+    "squeezenet1_1": Network(family="squeezenet", backbone="squeezenet1_1", width=0.5, resolution=48, classes=CLASSES),
+}
+
+
+def draw(side: int, count: int = 24, seed: int = 0) -> torch.Tensor:
+    """Images uint8 [count, side, side, 3] of different colour, contrast and noise."""
+    generator = torch.Generator().manual_seed(seed)
+    tint, contrast = (torch.rand(count, n, 1, 1, generator=generator) for n in (3, 1))
+    coarse = torch.rand(count, 3, 4, 4, generator=generator) - 0.5
+    smooth = nn.functional.interpolate(coarse, side, mode="bilinear")
+    noise = torch.rand(smooth.shape, generator=generator) - 0.5
+    mixed = (0.2 + 0.6 * tint + (0.3 + contrast) * (smooth + 0.5 * noise)).clamp(0, 1)
+    return (255 * mixed).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def pixels(images: torch.Tensor) -> torch.Tensor:
+    return images.permute(0, 3, 1, 2).float()
+
+
+def as_trained(network: Network, seed: int = 0) -> nn.Module:
+    """Random weights, with biases and batch-norm statistics that are neither zero nor one, and logits that differ."""
+    torch.manual_seed(seed)
+    module = build(network)
+    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
+    x = Classifier(nn.Identity(), network).normalise(pixels(draw(network.resolution)))
+    with torch.no_grad():
+        for part in module.modules():
+            if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
+                part.bias.normal_(0, 0.1)
+        for norm in norms:
+            norm.weight.uniform_(0.6, 1.4)
+            norm.bias.normal_(0, 0.2)
+            norm.momentum = None
+        if norms:
+            module.train()(x)
+        module.eval()
+        head = [part for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))][-1]
+        logits = module(x)
+        scale = 2 / logits.std(0)
+        head.weight.mul_(scale.reshape(-1, *[1] * (head.weight.ndim - 1)))
+        head.bias.copy_((head.bias - logits.mean(0)) * scale)
+    return module
+
+
+def logits(program: Program, images: torch.Tensor) -> torch.Tensor:
+    """Centred logits [n, classes] of a package, run by the executor."""
+    assert program.logits is not None
+    found = Executor(program).run(images, [program.logits])[program.logits]
+    return found - found.mean(1, keepdim=True)
+
+
+def torch_logits(classifier: Classifier, images: torch.Tensor) -> torch.Tensor:
+    with quiet(), torch.no_grad():
+        found = classifier.logits(pixels(images))
+    return found - found.mean(1, keepdim=True)
+
+
+def errors(got: torch.Tensor, expected: torch.Tensor) -> torch.Tensor:
+    """Relative error per image."""
+    return (got - expected).norm(dim=1) / expected.norm(dim=1)
+
+
+def package_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+class Packages:
+    """Modules, conversions and packages of the session, each made when it is first asked for."""
+
+    draw, logits, torch_logits = staticmethod(draw), staticmethod(logits), staticmethod(torch_logits)
+    errors, package_bytes, as_trained = staticmethod(errors), staticmethod(package_bytes), staticmethod(as_trained)
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._kept: dict[tuple[Any, ...], Any] = {}
+
+    def once(self, *key: Any, make: Callable[[], Any]) -> Any:
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def network(self, name: str) -> Network:
+        return NETWORKS[name]
+
+    def images(self, name: str) -> torch.Tensor:
+        return self.once("images", name, make=lambda: draw(NETWORKS[name].resolution))
+
+    def module(self, name: str, seed: int = 0) -> nn.Module:
+        return self.once("module", name, seed, make=lambda: as_trained(NETWORKS[name], seed))
+
+    def wrapping(self, name: str) -> Wrapping:
+        network = NETWORKS[name]
+        return Wrapping(
+            network=network,
+            classes=tuple(f"class {i}" for i in range(network.classes)),
+            preprocessing=Preprocessing(resolution=network.resolution),
+            metadata={"com.coreml-pareto.trial": "7"},
+            description=f"{network.label} on ten classes",
+        )
+
+    def converted(self, name: str, oldest: int, precision: Any = "fp16", seed: int = 0) -> Any:
+        return self.once(
+            "converted", name, oldest, precision, seed,
+            make=lambda: convert(self.module(name, seed), self.wrapping(name), minimum_os=oldest, precision=precision),
+        )  # fmt: skip
+
+    def compressed(self, name: str, compression: Compression, *, probe: bool = False) -> Compressed:
+        """A probe has other weights, too."""
+
+        def make() -> Compressed:
+            precision = "fp32" if compression.scheme == "fp32" else "fp16"
+            model = self.converted(name, self.oldest(name, compression), precision, seed=int(probe))
+            return compress(model, compression, probe=probe)
+
+        return self.once("compressed", name, compression, probe, make=make)
+
+    def oldest(self, name: str, compression: Compression) -> int:
+        """The main network is converted for each minimum OS, the others once."""
+        return minimum_os(compression) if name == "mobilenetv3_small" else 18
+
+    def w8a8(self, name: str, *, probe: bool = False) -> tuple[Any, Classifier]:
+        """Model and fake-quantised reference; a probe has other weights and fewer images."""
+        images = draw(NETWORKS[name].resolution, 8, seed=5) if probe else self.images(name)
+        return self.once(
+            "w8a8", name, probe,
+            make=lambda: convert_w8a8(self.module(name, int(probe)), images, self.wrapping(name)),
+        )  # fmt: skip
+
+    def saved(self, model: Any) -> Path:
+        def make() -> Path:
+            path = self.folder / f"{len(list(self.folder.iterdir()))}.mlpackage"
+            save(model, path)
+            return path
+
+        return self.once("saved", model, make=make)
+
+    def program(self, model: Any) -> Program:
+        return load(self.saved(model))
+
+
+@pytest.fixture(scope="session")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Packages]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield Packages(tmp_path_factory.mktemp("packages"))
+    torch.set_num_threads(threads)

@@ -1,0 +1,125 @@
+"""Trainings learn, go on after a kill with the same numbers, and name what stops them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+
+from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.search.stages.train import (
+    Epoch,
+    Trained,
+    Trainer,
+    TrainingError,
+    glance,
+    normalisers,
+    preprocessing_of,
+    teach,
+)
+from coreml_pareto.search.store import Store
+from coreml_pareto.spaces.candidate import Network, Recipe
+
+NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
+RECIPE = Recipe(epochs=3, learning_rate=1e-3, weight_decay=0.01, batch_size=32, seed=1)
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return load_data("digits", limit=400)
+
+
+def _silent(epoch: Epoch) -> None:
+    pass
+
+
+class _Killed(Exception):
+    pass
+
+
+def _weights(trained: Trained) -> dict[str, torch.Tensor]:
+    return trained.module().state_dict()
+
+
+def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(data: DataSet, tmp_path: Path) -> None:
+    whole = Trainer(Store(tmp_path / "a"), data, "false", "cpu").train(NETWORK, RECIPE, _silent)
+    trainer = Trainer(Store(tmp_path / "b"), data, "false", "cpu")
+
+    def kill_after_second(epoch: Epoch) -> None:
+        if epoch.epoch == 2:
+            raise _Killed
+
+    with pytest.raises(_Killed):
+        trainer.train(NETWORK, RECIPE, kill_after_second)
+    seen: list[int] = []
+    resumed = trainer.train(NETWORK, RECIPE, lambda epoch: seen.append(epoch.epoch))
+    assert seen == [3]
+    assert resumed.key == whole.key
+    for name, tensor in _weights(whole).items():
+        torch.testing.assert_close(_weights(resumed)[name], tensor, msg=name)
+
+
+def test_a_finished_training_is_not_repeated(data: DataSet, tmp_path: Path) -> None:
+    trainer = Trainer(Store(tmp_path), data, "false", "cpu")
+    epochs: list[Epoch] = []
+    first = trainer.train(NETWORK, RECIPE, epochs.append)
+    again = trainer.train(NETWORK, RECIPE, epochs.append)
+    assert (first.key, first.folder, len(epochs)) == (again.key, again.folder, 3)
+    assert first.record["initial_weights"] == "random"
+    assert [row["epoch"] for row in first.record["history"]] == [1, 2, 3]
+
+
+def test_keys_follow_what_a_training_reads(data: DataSet, tmp_path: Path) -> None:
+    trainer = Trainer(Store(tmp_path), data)
+    base = trainer.key(NETWORK, RECIPE, "random", None)
+    others = [
+        trainer.key(NETWORK.model_copy(update={"width": 0.5}), RECIPE, "random", None),
+        trainer.key(NETWORK, RECIPE.model_copy(update={"seed": 2}), "random", None),
+        trainer.key(NETWORK, RECIPE, "imagenet-0", None),
+        trainer.key(NETWORK, RECIPE, "random", Trained("t", NETWORK, RECIPE, tmp_path)),
+        Trainer(Store(tmp_path), dataclasses.replace(data, digest="other")).key(NETWORK, RECIPE, "random", None),
+    ]
+    assert len({base, *others}) == 6
+
+
+def test_a_loss_that_is_no_number_ends_with_its_cause(data: DataSet, tmp_path: Path) -> None:
+    wild = RECIPE.model_copy(update={"learning_rate": 1e30, "gradient_clip": 1e30})
+    with pytest.raises(TrainingError, match=r"loss of squeezenet1_1.* became (nan|inf) in epoch"):
+        Trainer(Store(tmp_path), data, "false", "cpu").train(NETWORK, wild, _silent)
+
+
+def test_a_student_learns_from_its_teacher(data: DataSet, tmp_path: Path) -> None:
+    """With the teacher's soft labels alone (hard weight 0) the student moves towards the teacher's answers."""
+    trainer = Trainer(Store(tmp_path), data, "false", "cpu")
+    teacher = trainer.train(NETWORK, RECIPE, _silent)
+    recipe = RECIPE.model_copy(
+        update={"teacher": "teacher", "temperature": 2.0, "hard_weight": 0.0, "soft_weight": 1.0, "feature_weight": 0.1}
+    )
+    losses: list[float] = []
+    student = trainer.train(NETWORK, recipe, lambda epoch: losses.append(epoch.loss), teacher)
+    assert losses[-1] < losses[0]
+    assert set(_weights(student)) == set(_weights(teacher))  # the adapters were dropped
+
+
+def test_the_teacher_sees_its_own_resolution(data: DataSet) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    class Watcher(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            seen.append(tuple(images.shape))
+            return torch.zeros(len(images), 10)
+
+    teach(Watcher(), NETWORK.model_copy(update={"resolution": 64}), torch.rand(2, 3, 32, 32))
+    assert seen == [(2, 3, 64, 64)]
+
+
+def test_a_glance_counts_right_answers(data: DataSet) -> None:
+    class Always(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return torch.eye(10)[torch.full((len(images),), 3)]
+
+    mean, std = normalisers(NETWORK, torch.device("cpu"))
+    share = glance(Always(), data.validation, preprocessing_of(NETWORK), mean, std)
+    assert share == pytest.approx(float((data.validation.targets == 3).mean()))

@@ -1,0 +1,81 @@
+"""Plans that fit their time."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import pytest
+
+from coreml_pareto.search import budget
+from coreml_pareto.search.budget import PowerLaw
+from coreml_pareto.search.config import Plan, load_plan
+from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.spaces.candidate import Network
+
+
+@pytest.fixture(scope="module")
+def data() -> DataSet:
+    return load_data("digits")
+
+
+def _plan(timeout: str | None) -> Plan:
+    search = {"timeout": timeout} if timeout else {"trials": 3}
+    return load_plan(
+        None, {"data": "digits", "networks": {"backbones": ["mobilenetv2", "squeezenet1_1"]}, "search": search}
+    )
+
+
+def _laws(seconds_at_64: float) -> dict[str, PowerLaw]:
+    law = PowerLaw(seconds_at_64 / 32**2, 1.0)
+    return {"mobilenetv2": law, "squeezenet1_1": law}
+
+
+def test_sizes_of_the_input_follow_the_pictures(data: DataSet) -> None:
+    assert budget.resolve(_plan(None), data, print).networks.resolution == (32, 48, 64)
+    photographs = dataclasses.replace(data, native_resolution=500)
+    assert budget.resolve(_plan(None), photographs, print).networks.resolution == (96, 128, 160, 192, 224)
+
+
+def test_without_a_timeout_epochs_have_a_default(data: DataSet) -> None:
+    assert budget.resolve(_plan(None), data, print).training.epochs == (budget.DEFAULT_EPOCHS,)
+
+
+@pytest.mark.parametrize("seconds_at_64", [1e-5, 1e-3, 1e-2, 1e-1])
+@pytest.mark.parametrize("timeout", ["5m", "30m", "8h"])
+def test_at_least_four_networks_fit_and_the_first_within_a_fifth(
+    seconds_at_64: float, timeout: str, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "_measure", lambda *_: _laws(seconds_at_64))
+    said: list[str] = []
+    plan = budget.resolve(_plan(timeout), data, said.append)
+    assert plan.search.seconds is not None
+    images = plan.training.images or len(data.train)
+    (epochs,) = plan.training.epochs
+    assert isinstance(epochs, int)
+    costs = sorted(
+        _laws(seconds_at_64)[n.backbone].seconds(n) * epochs * images for n in plan.space(10).networks()
+    )  # fmt: skip
+    assert 4 * costs[len(costs) // 2] <= plan.search.seconds
+    assert costs[0] <= plan.search.seconds / 5
+    assert any("epochs for each network" in line for line in said)
+
+
+def test_what_is_too_slow_is_left_out_and_said(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_measure", lambda *_: _laws(5e-2))
+    said: list[str] = []
+    plan = budget.resolve(_plan("10m"), data, said.append)
+    assert len(plan.space(10).resolution) < 3 or len(plan.networks.width) < 4
+    assert any(line.startswith("Too slow for this timeout") for line in said)
+
+
+def test_a_measured_law_is_positive_and_grows(data: DataSet) -> None:
+    space = _plan(None).space(10)
+    small = dataclasses.replace(space, backbones=("squeezenet1_1",), width=(0.25,), resolution=(32, 64))
+    law = budget._measure(small, 8, budget.pick_device("cpu"))["squeezenet1_1"]
+    low, high = (
+        Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=side, stem_stride=2, classes=10)
+        for side in (32, 64)
+    )
+    assert 0 < law.seconds(low) < law.seconds(high)
+    assert math.isfinite(law.seconds(high))

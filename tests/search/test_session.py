@@ -1,0 +1,173 @@
+"""Searches from start to end on real trainings: small, but whole. Interrupted, killed, resumed, refused."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from rich.console import Console
+
+from coreml_pareto.objectives.program import Executor, load
+from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.outcome import Infeasible, Scored
+from coreml_pareto.search.run import Run
+from coreml_pareto.search.screen import Screen
+from coreml_pareto.search.session import search
+from coreml_pareto.search.study import load_run
+from coreml_pareto.spaces.errors import UserError
+
+STUDY: dict[str, Any] = {
+    "name": "small",
+    "data": "digits",
+    "splits": {"limit": 300},
+    "networks": {
+        "backbones": ["mobilenetv3_small", "squeezenet1_1"], "width": [0.35], "resolution": [32], "pretrained": False,
+    },
+    "compression": ["fp16", "int8/channel"],
+    "training": {"epochs": [1], "batch_size": 32, "device": "cpu"},
+    "search": {"trials": 4, "seed": 3},
+}  # fmt: skip
+
+
+def _search(folder: Path, **sections: Any) -> tuple[Run, str]:
+    console = Console(file=io.StringIO(), width=100)
+    with Screen(console) as screen:
+        run = search(load_plan(None, STUDY | sections), folder, screen)
+    assert isinstance(console.file, io.StringIO)
+    return run, console.file.getvalue()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return _search(tmp_path_factory.mktemp("run"))[0]
+
+
+def test_every_trial_ends_in_a_package_that_runs(finished: Run) -> None:
+    assert len(finished.results) == 4
+    for result in finished.results:
+        assert isinstance(result.outcome, Scored), result.outcome
+        assert Executor(load(result.outcome.package)).program.labels == finished.classes
+        assert set(result.score) >= {"top1", "top5", "latency_ms", "size_bytes", "memory_bytes", "energy_mj", "macs"}
+
+
+def test_baselines_of_each_family_come_first_and_compressions_share_their_training(finished: Run) -> None:
+    first = [r.candidate for r in finished.results[:2]]
+    assert {c.network.family for c in first} == {"mobilenet", "squeezenet"}
+    assert {c.compression.scheme for c in first} == {"fp16"}
+    trainings = {r.outcome.provenance["training"] for r in finished.results if isinstance(r.outcome, Scored)}
+    assert len(trainings) == 2
+
+
+def test_the_run_folder_holds_what_it_says(finished: Run) -> None:
+    names = {path.name for path in finished.folder.iterdir()}
+    assert names >= {"study.yaml", "study.db", "store", "front.csv", "environment.json"}
+    assert json.loads((finished.folder / "environment.json").read_text())["packages"]["optuna"] == optuna.__version__
+
+
+def test_the_test_split_is_read_for_the_front_only(finished: Run) -> None:
+    tested = {r.trial for r in finished.results if r.test_top1 is not None}
+    lines = (finished.folder / "front.csv").read_text().splitlines()
+    assert len(lines) == len(tested) + 1
+
+
+def test_any_optuna_tool_reads_the_study(finished: Run) -> None:
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{finished.folder / 'study.db'}")
+    assert [d.name for d in study.directions] == ["MAXIMIZE", "MINIMIZE", "MINIMIZE", "MINIMIZE", "MINIMIZE"]
+    best = max(t.values[0] for t in study.trials if t.values)
+    assert best == max(r.score["top1"].value for r in finished.scored())
+
+
+def test_the_same_command_on_a_finished_run_trains_nothing(finished: Run) -> None:
+    started = time.monotonic()
+    again, text = _search(finished.folder)
+    assert [r.trial for r in again.results] == [r.trial for r in finished.results]
+    assert "Going on after 4 trials" in text
+    assert time.monotonic() - started < 60
+
+
+def test_another_question_in_the_same_folder_is_refused(finished: Run) -> None:
+    with pytest.raises(UserError, match="differs in compression; choose another --run"):
+        _search(finished.folder, compression=["fp16"])
+
+
+def test_limits_end_candidates_before_their_training(tmp_path: Path) -> None:
+    run, text = _search(tmp_path, limits={"size": "300KB"}, search={"trials": 3, "seed": 3})
+    over = [r for r in run.results if isinstance(r.outcome, Infeasible)]
+    assert over and all(r.outcome.limits == ("size",) for r in over if isinstance(r.outcome, Infeasible))
+    assert "not trained" in text
+    for result in run.scored():
+        assert result.score["size_bytes"].value <= 300e3
+    study = optuna.load_study(study_name="small", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    told = study.trials[over[0].trial]
+    assert told.state.name == "COMPLETE" and told.values[0] == float("-inf")
+    assert told.constraints["size"] > 0
+
+
+def test_probes_weigh_what_the_trained_package_weighs(tmp_path: Path) -> None:
+    """A limit just below a trained package's bytes refuses it before training: the sizes agree to the byte."""
+    run, _ = _search(tmp_path / "a", search={"trials": 2, "seed": 3})
+    sizes = {r.candidate.digest: r.score["size_bytes"].value for r in run.scored()}
+    largest = max(sizes.values())
+    limited, _ = _search(tmp_path / "b", limits={"size": f"{int(largest) - 1}B"}, search={"trials": 2, "seed": 3})
+    known = {
+        r.candidate.digest: r.outcome.score["size_bytes"].value
+        for r in limited.results if isinstance(r.outcome, Infeasible | Scored)
+    }  # fmt: skip
+    shared = set(sizes) & set(known)
+    assert shared
+    assert {d: sizes[d] for d in shared} == {d: known[d] for d in shared}
+
+
+def test_a_search_killed_in_training_loses_nothing_finished_and_asks_the_same(tmp_path: Path, finished: Run) -> None:
+    """SIGKILL after the first finished trial; the resumed run asks what the uninterrupted one asked."""
+    study, folder = tmp_path / "small.json", tmp_path / "run"
+    study.write_text(json.dumps(STUDY))
+    script = (
+        "import sys; from pathlib import Path; from rich.console import Console\n"
+        "from coreml_pareto.search.config import load_plan; from coreml_pareto.search.screen import Screen\n"
+        "from coreml_pareto.search.session import search; import json\n"
+        "plan = load_plan(None, json.load(open(sys.argv[1])))\n"
+        "with Screen(Console()) as screen: search(plan, Path(sys.argv[2]), screen)\n"
+    )
+    command = [sys.executable, "-c", script, str(study), str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "1/4" in line:
+                break
+        time.sleep(1.0)
+        os.kill(process.pid, signal.SIGKILL)
+    before = load_run(folder)
+    assert len(before.scored()) >= 1
+    resumed, _ = _search(folder)
+    assert [r.candidate for r in resumed.scored()] == [r.candidate for r in finished.scored()]
+    assert [r.candidate for r in resumed.scored()][: len(before.scored())] == [r.candidate for r in before.scored()]
+
+
+def test_a_study_whose_first_trials_all_fail_stops_with_the_cause(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("the converter is out of order")
+
+    monkeypatch.setattr("coreml_pareto.search.stages.package.convert", broken)
+    with pytest.raises(
+        UserError, match=r"first 3 trials all failed.*package: RuntimeError: the converter is out of order"
+    ):
+        _search(tmp_path)
+
+
+def test_no_data_and_no_run_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--data"):
+        _search(tmp_path, data=None)
+    with pytest.raises(UserError, match="no run folder"):
+        load_run(tmp_path / "nothing")

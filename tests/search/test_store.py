@@ -1,0 +1,88 @@
+"""The store publishes whole results or none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from coreml_pareto.search.store import Store, stage_key, tool_versions, write_atomically
+
+
+def test_a_result_is_made_once(tmp_path: Path) -> None:
+    store, calls = Store(tmp_path), []
+
+    def make(work: Path) -> None:
+        calls.append(work)
+        (work / "answer").write_text("42")
+
+    first, second = store.produce("stage", "key", make), store.produce("stage", "key", make)
+    assert first == second == store.find("stage", "key")
+    assert (first / "answer").read_text() == "42"
+    assert len(calls) == 1
+
+
+def test_what_raises_is_not_published_and_its_work_is_found_again(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+
+    def stumble(work: Path) -> None:
+        (work / "checkpoint").write_text("half")
+        raise RuntimeError("stumbled")
+
+    with pytest.raises(RuntimeError, match="stumbled"):
+        store.produce("stage", "key", stumble)
+    assert store.find("stage", "key") is None
+    seen: list[str] = []
+    store.produce("stage", "key", lambda work: seen.append((work / "checkpoint").read_text()))
+    assert seen == ["half"]
+
+
+def test_keys_follow_content_and_tools() -> None:
+    assert stage_key(a=1, b=[2]) == stage_key(b=[2], a=1)
+    assert stage_key(a=1) != stage_key(a=2)
+    assert set(tool_versions()) == {"coremltools", "timm", "torch", "torchvision"}
+
+
+def test_two_makers_of_the_same_content_agree(tmp_path: Path) -> None:
+    """The slower of two processes finds the result published and keeps it."""
+    store = Store(tmp_path)
+
+    def make(work: Path) -> None:
+        (work / "answer").write_text("slow")
+        (tmp_path / "stage" / "key").mkdir(parents=True)  # the faster process publishes in between
+        (tmp_path / "stage" / "key" / "answer").write_text("fast")
+
+    assert (store.produce("stage", "key", make) / "answer").read_text() == "fast"
+
+
+def test_small_files_are_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, "old")
+    write_atomically(path, "new")
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def _write_slowly(root: Path) -> None:
+    def make(work: Path) -> None:
+        for i in range(1000):
+            (work / f"{i}").write_text("x" * 1000)
+            time.sleep(0.001)
+
+    Store(root).produce("stage", "key", make)
+
+
+def test_a_killed_maker_publishes_nothing(tmp_path: Path) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=_write_slowly, args=(tmp_path,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not list((tmp_path / "work").glob("*/*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    process.join()
+    assert Store(tmp_path).find("stage", "key") is None
