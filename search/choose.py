@@ -94,7 +94,7 @@ def front(
         UserError: an objective that does not exist.
     """
     axes = run.objectives if objectives is None else select(objectives)
-    results = _feasible(run, run.limits if limits is None else limits, strict)
+    results = _feasible(run, run.limits if limits is None else limits, strict or run.strict)
     kept = pareto.front([losses(result.score, axes) for result in results])
     return tuple(results[i] for i in kept)
 
@@ -119,7 +119,7 @@ def recommend(
         )
     found = front(run, names, bounds, strict)
     if not found:
-        return nothing_fits(run.scored(), bounds, strict=strict)
+        return nothing_fits(run.scored(), bounds, strict=strict or run.strict)
     ranked = _ranked(found, select(names), priority)
     chosen, others = ranked[0], ranked[1 : 1 + RUNNERS_UP]
     axes = select(names)

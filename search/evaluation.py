@@ -216,8 +216,9 @@ def _pixels(
 
 def centre_crop(image: Image.Image, width: int, height: int) -> NDArray[np.uint8]:
     """The largest centred box of this aspect ratio, resized to uint8 [height, width, 3]: Vision's .centerCrop."""
-    scale = min(image.width / width, image.height / height)
-    wide, high = width * scale, height * scale
+    narrow = image.width * height <= image.height * width
+    wide = image.width if narrow else image.height * width / height
+    high = image.width * height / width if narrow else image.height
     left, top = (image.width - wide) / 2, (image.height - high) / 2
     box = (left, top, left + wide, top + high)
     return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR, box=box))
@@ -229,7 +230,7 @@ def _tensor_maker(feature: TensorInput, program: Program, normalisation: Normali
     if normalisation is None:
         raise UserError(
             f"'{feature.name}' of {program.path.name} is a tensor: its normalisation is not in the package; give "
-            "--mean and --std for pixels in 0..1, one number or three, e.g. --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"
+            "--mean and --std for pixels in 0..1, one number or three, such as 0.485,0.456,0.406 and 0.229,0.224,0.225"
         )
     depth = shape[channels]
     mean, std = (_per_channel(values, depth, name) for name, values in vars(normalisation).items())

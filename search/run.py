@@ -52,6 +52,7 @@ class Run:
         target: device, system and compute units of all estimates.
         classes: the labels.
         results: by trial number.
+        strict: whether limits hold for the worse end of each interval.
     """
 
     folder: Path
@@ -61,15 +62,11 @@ class Run:
     target: Target
     classes: tuple[str, ...]
     results: tuple[Result, ...]
+    strict: bool = False
 
     def scored(self) -> tuple[Result, ...]:
         """The trials that ended with a package."""
         return tuple(result for result in self.results if isinstance(result.outcome, Scored))
-
-    def feasible(self, limits: Mapping[str, float] | None = None, *, strict: bool = False) -> tuple[Result, ...]:
-        """The scored trials within `limits` (the run's own by default)."""
-        bounds = self.limits if limits is None else limits
-        return tuple(result for result in self.scored() if not broken(result.score, bounds, strict=strict))
 
 
 def broken(score: Mapping[str, Reading], limits: Mapping[str, float], *, strict: bool = False) -> tuple[str, ...]:

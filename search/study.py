@@ -159,6 +159,7 @@ class Study:
             target=self.plan.target.resolve(),
             classes=tuple(self.facts().get("classes", ())),
             results=self.results(),
+            strict=self.plan.strict,
         )
 
     def _trials(self) -> list[FrozenTrial]:

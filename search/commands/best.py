@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from coreml_pareto.search.relaxation import Limits
     from coreml_pareto.search.run import Result, Run
 
-NOTHING_FITS = 3
 _PRIORITY = (
     "accuracy, latency, size, memory, energy, or balanced: the smallest augmented Chebyshev distance to the ideal, "
     "all but accuracy in log, each scaled to the front's range."
@@ -51,7 +50,7 @@ def best_command(
         if as_json:
             options.print_json([])
         typer.echo("\n".join(refusal(answer)), err=True)
-        raise typer.Exit(NOTHING_FITS)
+        raise typer.Exit(options.NOTHING_FITS)
     if as_json:
         _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)])
     else:

@@ -21,6 +21,8 @@ LIMITS = "Limits"
 WHERE = "Where it is to run"
 DEFAULT_DEVICE = "iPhone 15 Pro"
 DEFAULT_OS = 17
+NOTHING_FITS = 3
+"""The exit code when no package keeps the limits."""
 NARROWEST = 100
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a search, such as runs/quickstart.")]

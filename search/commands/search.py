@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from coreml_pareto.search.commands import options
+
 _STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, consulting."
 _DATA = "Pictures: a folder with one folder per class, or `digits`."
 _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
@@ -37,8 +39,6 @@ def search_command(
     Examples: `coreml-pareto search quickstart`, or
     `coreml-pareto search --data ./photos --max-size 10MB --timeout 8h`.
     """
-    from rich.console import Console
-
     from coreml_pareto.search.config import load_plan
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
@@ -64,14 +64,15 @@ def search_command(
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
     folder = run or Path("runs") / plan.name
-    console = Console()
+    console = options.console()
     with Screen(console) as screen:
         try:
             finished = search(plan, folder, screen)
         except KeyboardInterrupt:
             screen.say(f"\nStopped. Everything finished is in {folder}; the same command goes on.")
             raise
-    print_run(finished, console)
+    if not print_run(finished, console):
+        raise typer.Exit(options.NOTHING_FITS)
 
 
 def _given(**values: Any) -> dict[str, Any]:

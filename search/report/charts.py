@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -84,12 +85,8 @@ def save_figure(figure: go.Figure, path: Path) -> None:
 
 
 def _write_png(figure: go.Figure, path: Path) -> None:
-    try:
-        import kaleido  # noqa: F401 - the optional extra behind plotly's write_image
-    except ImportError as error:
-        raise UserError(
-            f"PNG needs kaleido, which is not installed; {_WAY_OUT}: pip install 'coreml-pareto[png]'"
-        ) from error
+    if find_spec("kaleido") is None:  # the optional extra behind plotly's write_image
+        raise UserError(f"PNG needs kaleido, which is not installed; {_WAY_OUT} pip install 'coreml-pareto[png]'")
     try:
         figure.write_image(path, format="png", scale=2)
     except Exception as error:  # kaleido and choreographer raise several types, by version, for a missing browser
@@ -228,7 +225,7 @@ def _laid_out(figure: go.Figure, picture: Picture, panels: Sequence[str]) -> go.
         width=max(760, 560 * len(panels)),
         height=590 + 25 * len(lines),
         font={"family": "Helvetica, Arial, DejaVu Sans, sans-serif", "size": 14, "color": _INK},
-        title={"text": f"{heading}{note}", "x": 0.01, "xanchor": "left"},
+        title={"text": f"{heading}{note}", "x": 0.01, "y": 1, "yanchor": "top", "pad": {"t": 24}},
         margin={"l": 70, "r": 30, "t": 75 + 25 * len(lines), "b": 150},
         legend={"orientation": "h", "yanchor": "top", "y": -0.16, "xanchor": "left", "x": 0, "itemsizing": "trace"},
         hoverlabel={"align": "left", "bgcolor": "white"},

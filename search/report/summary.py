@@ -6,16 +6,25 @@ from pathlib import Path
 
 from rich.console import Console
 
+from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.choose import Recommendation, front, recommend
+from coreml_pareto.search.limits import spell_limit, spell_relaxed
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
 from coreml_pareto.search.report.tables import best_panel, correlation_table, front_table
 from coreml_pareto.search.report.words import conditions, refusal
 from coreml_pareto.search.run import Run
 
 
-def print_run(run: Run, console: Console) -> None:
-    """Print counts, the front, the correlation between its axes, the recommendation and where everything lies."""
+def print_run(run: Run, console: Console) -> bool:
+    """Print counts, the front, the correlation between its axes, the recommendation and where everything lies.
+
+    Returns:
+        Whether there is a package to recommend.
+    """
     console.print(counts(run), highlight=False)
+    if not run.scored():
+        console.print("\n".join(reached(run)), highlight=False)
+        return False
     answer = recommend(run)
     results = front(run)
     if results:
@@ -31,6 +40,20 @@ def print_run(run: Run, console: Console) -> None:
     else:
         console.print("\n".join(refusal(answer)), highlight=False)
     console.print(f"coreml-pareto front {run.folder} · coreml-pareto best {run.folder}", style="dim", highlight=False)
+    return isinstance(answer, Recommendation)
+
+
+def reached(run: Run) -> list[str]:
+    """Return, where no candidate was trained, the best that any of them reached on each limit."""
+    lines = ["No candidate kept the limits, so none was trained and there is no package."]
+    for name, bound in run.limits.items():
+        row = OBJECTIVES[name]
+        known = [r.outcome.score[row.reading].value for r in run.results
+                 if isinstance(r.outcome, Infeasible) and row.reading in r.outcome.score]  # fmt: skip
+        if known:
+            lines.append(f"{name}: the smallest of {len(known)} candidates was {spell_relaxed(name, min(known))}, "
+                         f"the limit is {spell_limit(name, bound)}.")  # fmt: skip
+    return lines
 
 
 def counts(run: Run) -> str:

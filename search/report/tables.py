@@ -102,8 +102,9 @@ def _all_readings(result: Result) -> dict[str, Reading]:
 
 _NAMES = {
     "top1": "top-1", "test_top1": "test top-1", "top5": "top-5", "latency_ms": "latency", "fps": "frames per second",
-    "size_bytes": "size", "bits_per_weight": "bits per weight", "memory_bytes": "memory, peak", "energy_mj": "energy", "energy_mah": "charge",
-    "inferences_per_percent": "inferences per 1 % battery", "macs": "multiply-accumulates",
+    "size_bytes": "size", "bits_per_weight": "bits per weight", "memory_bytes": "memory, peak",
+    "energy_mj": "energy", "energy_mah": "charge", "inferences_per_percent": "inferences per 1 % battery",
+    "macs": "multiply-accumulates",
 }  # fmt: skip
 _OBJECTIVE_OF = {row.reading: name for name, row in OBJECTIVES.items()} | {"top5": "accuracy", "test_top1": "accuracy"}
 

@@ -42,10 +42,11 @@ SETTINGS = {
     "activation_observer": "min_max",
     "milestones": [0, 1, 1, 0],  # steps: observe from the first, simulate int8 and stop observing at the second
 }
-CHECKED = 8
+CHECKED = 16
+"""Images on which a package is compared with the network."""
+
 ALLOWED = 0.1
-"""Relative error of the logits that fp16 scales may cost however well the network takes to int8 (seen: 0.01 to 0.12
-on random networks, whose activations are all equally important)."""
+"""Relative error of the logits that a package may have however well the network takes to int8."""
 
 
 def quantize(module: nn.Module, images: Tensor) -> nn.Module:
@@ -94,25 +95,27 @@ def convert_w8a8(
 
 
 def check(model: Any, reference: Classifier, plain: Classifier, images: Images) -> None:
-    """Run the package and compare its logits with the fake-quantised network's.
+    """Run the package and compare how far it and the fake-quantised network are from the float network.
 
-    They never agree to the bit: the package rounds the calibrated scales to fp16, and a value on a rounding threshold
-    falls either way. A right package is no further from the quantised network than that is from the network itself.
+    They never agree to the bit: the package rounds the calibrated scales to fp16, values on a rounding threshold fall
+    either way, and the next layers pass that on (seen: multiplying a MobileNetV3's input by 1 + 2⁻¹² moves its
+    fake-quantised logits as far as quantising did; converted in fp32, package and network agree to 10⁻⁵). So a right
+    package carries another draw of the same noise, and a wrong one is far from both.
 
     Raises:
-        RuntimeError: the median image is further away, and by more than `ALLOWED`.
+        RuntimeError: the package is more than twice as far from the float network, and by more than `ALLOWED`.
     """
     with TemporaryDirectory() as folder:
         save(model, Path(folder) / "check.mlpackage")
         program = load(Path(folder) / "check.mlpackage")
         got = Executor(program).run(torch.as_tensor(images), [str(program.logits)])[str(program.logits)]
     with quiet(), torch.no_grad():
-        expected, exact = reference.logits(_pixels(images)), plain.logits(_pixels(images))
-    error, price = _distance(got, expected), _distance(expected, exact)
-    if not error <= max(price, ALLOWED):  # NaN is an error too
+        quantised, exact = reference.logits(_pixels(images)), plain.logits(_pixels(images))
+    error, price = _distance(got, exact), _distance(quantised, exact)
+    if not error <= 2 * price + ALLOWED:  # NaN is an error too
         raise RuntimeError(
-            f"The W8A8 package differs from the calibrated network by {error:.2g}, that from the float network by "
-            f"{price:.2g}: the conversion went wrong."
+            f"The W8A8 package is {error:.2g} from the float network, the network that was calibrated {price:.2g}: "
+            "the conversion went wrong."
         )
 
 

@@ -32,8 +32,8 @@ def candidate(number: int) -> Candidate:
     backbone = FAMILIES[family][number // 3 % len(FAMILIES[family])]
     return Candidate(
         network=Network(
-            family=family, backbone=backbone, width=(0.35, 0.5, 0.75, 1.0)[number % 4], resolution=(32, 48, 64)[number % 3],
-            stem_stride=1, classes=10,
+            family=family, backbone=backbone, width=(0.35, 0.5, 0.75, 1.0)[number % 4],
+            resolution=(32, 48, 64)[number % 3], stem_stride=1, classes=10,
         ),
         recipe=Recipe(epochs=8 + number, learning_rate=1e-3, weight_decay=0.01),
         compression=parse(SCHEMES[number % len(SCHEMES)]),

@@ -142,7 +142,7 @@ def test_the_nearest_package_per_limit(make: Callable[..., Run], table: list[obj
 def test_balanced_is_the_augmented_chebyshev_distance(make: Callable[..., Run]) -> None:
     table = [((0.9, 1.0, 1e5, 1e6, 1.0), ()), ((0.95, 2.0, 1e6, 1e6, 1.0), ()), ((0.99, 16.0, 1e7, 1e6, 1.0), ())]
     run = make(table)
-    # By hand: top-1 linear over [0.90, 0.99], latency in log over [1, 16], size in log over [1e5, 1e7]; the rest is equal.
+    # By hand: top-1 linear over [0.90, 0.99], latency in log over [1, 16], size in log over [1e5, 1e7].
     gaps = np.array([[1, 0, 0], [0.04 / 0.09, np.log(2) / np.log(16), 0.5], [0, 1, 1]])
     distance = gaps.max(axis=1) + 1e-3 * gaps.sum(axis=1)
     answer = recommend(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import builtins
 import math
 import sys
 from collections.abc import Callable
@@ -11,6 +10,8 @@ from typing import Any
 
 import plotly.graph_objects as go
 import pytest
+from PIL import Image
+
 from coreml_pareto.objectives.catalogue import select
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.choose import Recommendation, front, recommend
@@ -20,7 +21,6 @@ from coreml_pareto.spaces.candidate import Scheme
 from coreml_pareto.spaces.compression import SCHEMES
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import FAMILIES, TIMM
-from PIL import Image
 
 
 def picture(run: Run, **changes: Any) -> Picture:
@@ -134,15 +134,7 @@ def test_other_files_are_refused(draw_run: Callable[..., Run], tmp_path: Path, n
 def test_missing_kaleido_names_the_way_out(
     draw_run: Callable[..., Run], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = builtins.__import__
-
-    def without_kaleido(name: str, *rest: Any, **more: Any) -> Any:
-        if name == "kaleido":
-            raise ImportError(name)
-        return real(name, *rest, **more)
-
-    monkeypatch.delitem(sys.modules, "kaleido", raising=False)
-    monkeypatch.setattr(builtins, "__import__", without_kaleido)
+    monkeypatch.setitem(sys.modules, "kaleido", None)  # type: ignore[arg-type]  # as if it were not installed
     with pytest.raises(UserError, match=r"pip install 'coreml-pareto\[png\]'"):
         save_figure(pareto_figure(picture(draw_run(1))), tmp_path / "front.png")
 

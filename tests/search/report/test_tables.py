@@ -9,12 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
+from scipy.stats import spearmanr
+
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.figures import ESTIMATE, amount, figure, interval, significant
 from coreml_pareto.search.report.tables import STAR, best_panel, correlation_table, front_table
 from coreml_pareto.search.run import Result, Run
-from rich.console import Console
-from scipy.stats import spearmanr
 
 
 def shown(what: Any, width: int = 100) -> str:

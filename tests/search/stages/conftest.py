@@ -14,33 +14,36 @@ from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import Executor, Program, load
 from coreml_pareto.search.stages.compress import Compressed, compress
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, convert, save
+from coreml_pareto.search.stages.package import randomised
 from coreml_pareto.search.stages.quiet import quiet
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import minimum_os
-from coreml_pareto.spaces.families import build
+from coreml_pareto.spaces.families import build, training_defaults
 
 CLASSES = 10
 NETWORKS = {
     "mobilenetv3_small": Network(
         family="mobilenet", backbone="mobilenetv3_small", width=0.5, resolution=64, classes=CLASSES
     ),
-    "mobilenetv2": Network(family="mobilenet", backbone="mobilenetv2", width=0.35, resolution=32, classes=CLASSES),
+    "mobilenetv2": Network(
+        family="mobilenet", backbone="mobilenetv2", width=0.35, resolution=32, stem_stride=1, classes=CLASSES
+    ),
     "efficientnet_lite0": Network(
-        family="efficientnet", backbone="efficientnet_lite0", width=0.5, resolution=32, classes=CLASSES
+        family="efficientnet", backbone="efficientnet_lite0", width=0.5, resolution=32, stem_stride=1, classes=CLASSES
     ),
     "squeezenet1_1": Network(family="squeezenet", backbone="squeezenet1_1", width=0.5, resolution=48, classes=CLASSES),
 }
 
 
 def draw(side: int, count: int = 24, seed: int = 0) -> torch.Tensor:
-    """Images uint8 [count, side, side, 3] of different colour, contrast and noise."""
+    """Images uint8 [count, side, side, 3]: image i shows the coarse pattern of class i % CLASSES under noise."""
+    patterns = torch.rand(CLASSES, 3, 4, 4, generator=torch.Generator().manual_seed(99))
     generator = torch.Generator().manual_seed(seed)
-    tint, contrast = (torch.rand(count, n, 1, 1, generator=generator) for n in (3, 1))
-    coarse = torch.rand(count, 3, 4, 4, generator=generator) - 0.5
-    smooth = nn.functional.interpolate(coarse, side, mode="bilinear")
+    smooth = nn.functional.interpolate(patterns[torch.arange(count) % CLASSES], side, mode="bilinear")
+    light = 0.5 + torch.rand(count, 1, 1, 1, generator=generator)
     noise = torch.rand(smooth.shape, generator=generator) - 0.5
-    mixed = (0.2 + 0.6 * tint + (0.3 + contrast) * (smooth + 0.5 * noise)).clamp(0, 1)
+    mixed = (light * smooth + 0.5 * noise).clamp(0, 1)
     return (255 * mixed).round().to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
@@ -48,29 +51,26 @@ def pixels(images: torch.Tensor) -> torch.Tensor:
     return images.permute(0, 3, 1, 2).float()
 
 
-def as_trained(network: Network, seed: int = 0) -> nn.Module:
-    """Random weights, with biases and batch-norm statistics that are neither zero nor one, and logits that differ."""
-    torch.manual_seed(seed)
+def trained(network: Network, steps: int = 80) -> nn.Module:
+    """A network after a few gradient steps: it tells most classes apart, and no bias or statistic is zero or one."""
+    torch.manual_seed(0)
     module = build(network)
-    norms = [part for part in module.modules() if isinstance(part, nn.BatchNorm2d)]
-    x = Classifier(nn.Identity(), network).normalise(pixels(draw(network.resolution)))
-    with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, (nn.Conv2d, nn.Linear)) and part.bias is not None:
-                part.bias.normal_(0, 0.1)
-        for norm in norms:
-            norm.weight.uniform_(0.6, 1.4)
-            norm.bias.normal_(0, 0.2)
-            norm.momentum = None
-        if norms:
-            module.train()(x)
-        module.eval()
-        head = [part for part in module.modules() if isinstance(part, (nn.Conv2d, nn.Linear))][-1]
-        logits = module(x)
-        scale = 2 / logits.std(0)
-        head.weight.mul_(scale.reshape(-1, *[1] * (head.weight.ndim - 1)))
-        head.bias.copy_((head.bias - logits.mean(0)) * scale)
-    return module
+    settings = training_defaults(network.family)
+    optimiser = torch.optim.AdamW(module.parameters(), lr=settings.learning_rate)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, settings.learning_rate, total_steps=steps)
+    normalise = Classifier(nn.Identity(), network).normalise
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = 0.3
+    for step in range(steps):
+        x, y = normalise(pixels(draw(network.resolution, 40, seed=step + 1))), torch.arange(40) % CLASSES
+        loss = nn.functional.cross_entropy(module.train()(x), y)
+        optimiser.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(module.parameters(), settings.gradient_clip)
+        optimiser.step()
+        schedule.step()
+    return module.eval()
 
 
 def logits(program: Program, images: torch.Tensor) -> torch.Tensor:
@@ -99,7 +99,7 @@ class Packages:
     """Modules, conversions and packages of the session, each made when it is first asked for."""
 
     draw, logits, torch_logits = staticmethod(draw), staticmethod(logits), staticmethod(torch_logits)
-    errors, package_bytes, as_trained = staticmethod(errors), staticmethod(package_bytes), staticmethod(as_trained)
+    errors, package_bytes, randomised = staticmethod(errors), staticmethod(package_bytes), staticmethod(randomised)
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -116,8 +116,9 @@ class Packages:
     def images(self, name: str) -> torch.Tensor:
         return self.once("images", name, make=lambda: draw(NETWORKS[name].resolution))
 
-    def module(self, name: str, seed: int = 0) -> nn.Module:
-        return self.once("module", name, seed, make=lambda: as_trained(NETWORKS[name], seed))
+    def module(self, name: str, *, probe: bool = False) -> nn.Module:
+        """Trained for a moment, or random as the search's probes are."""
+        return self.once("module", name, probe, make=lambda: (randomised if probe else trained)(NETWORKS[name]))
 
     def wrapping(self, name: str) -> Wrapping:
         network = NETWORKS[name]
@@ -129,10 +130,12 @@ class Packages:
             description=f"{network.label} on ten classes",
         )
 
-    def converted(self, name: str, oldest: int, precision: Any = "fp16", seed: int = 0) -> Any:
+    def converted(self, name: str, oldest: int, precision: Any = "fp16", *, probe: bool = False) -> Any:
         return self.once(
-            "converted", name, oldest, precision, seed,
-            make=lambda: convert(self.module(name, seed), self.wrapping(name), minimum_os=oldest, precision=precision),
+            "converted", name, oldest, precision, probe,
+            make=lambda: convert(
+                self.module(name, probe=probe), self.wrapping(name), minimum_os=oldest, precision=precision
+            ),
         )  # fmt: skip
 
     def compressed(self, name: str, compression: Compression, *, probe: bool = False) -> Compressed:
@@ -140,7 +143,7 @@ class Packages:
 
         def make() -> Compressed:
             precision = "fp32" if compression.scheme == "fp32" else "fp16"
-            model = self.converted(name, self.oldest(name, compression), precision, seed=int(probe))
+            model = self.converted(name, self.oldest(name, compression), precision, probe=probe)
             return compress(model, compression, probe=probe)
 
         return self.once("compressed", name, compression, probe, make=make)
@@ -154,7 +157,7 @@ class Packages:
         images = draw(NETWORKS[name].resolution, 8, seed=5) if probe else self.images(name)
         return self.once(
             "w8a8", name, probe,
-            make=lambda: convert_w8a8(self.module(name, int(probe)), images, self.wrapping(name)),
+            make=lambda: convert_w8a8(self.module(name, probe=probe), images, self.wrapping(name), probe=probe),
         )  # fmt: skip
 
     def saved(self, model: Any) -> Path:

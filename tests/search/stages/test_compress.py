@@ -19,7 +19,7 @@ from coreml_pareto.search.stages import compress as module
 from coreml_pareto.search.stages.compress import Layer, compress, even_table, optimal_table, pruning_threshold
 from coreml_pareto.search.stages.quiet import quiet
 from coreml_pareto.spaces.candidate import Compression
-from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell
+from coreml_pareto.spaces.compression import every_compression, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
 MAIN = "mobilenetv3_small"

@@ -35,7 +35,7 @@ def test_families(packages: Any, backbone: str, width: float, stem: Any, side: i
     network = Network(
         family=family_of(backbone), backbone=backbone, width=width, resolution=side, stem_stride=stem, classes=10
     )
-    module = packages.as_trained(network)
+    module = packages.randomised(network)
     before = copy.deepcopy(module.state_dict())
     example = torch.randn(2, 3, side, side, generator=torch.Generator().manual_seed(0))
     folded = fold_batch_norm(module, example)

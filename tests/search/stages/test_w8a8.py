@@ -17,18 +17,20 @@ NAMES = ["mobilenetv3_small", "mobilenetv2", "efficientnet_lite0", "squeezenet1_
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_agrees_with_the_fake_quantised_network(packages: Any, name: str) -> None:
-    """In fp16 the package rounds the calibrated scales; that must cost less than quantising did."""
+def test_another_draw_of_the_same_noise(packages: Any, name: str) -> None:
+    """In fp16 the scales are rounded, values on a threshold fall either way, and later layers pass that on."""
     model, reference = packages.w8a8(name)
     images = packages.images(name)
-    got, expected = packages.logits(packages.program(model), images), packages.torch_logits(reference, images)
     plain = packages.torch_logits(Classifier(packages.module(name), packages.network(name)).eval(), images)
-    error, price = (packages.errors(first, second).median() for first, second in ((got, expected), (expected, plain)))
-    assert error < 0.8 * price
-    assert price < 1
-    first, second = expected.topk(2, 1)[0].T
-    clear = first - second > 2 * error * expected.norm(dim=1)
-    assert (got.argmax(1) == expected.argmax(1))[clear].float().mean() >= 0.9
+    quantised, got = packages.torch_logits(reference, images), packages.logits(packages.program(model), images)
+    price, error = (packages.errors(found, plain).median() for found in (quantised, got))
+    assert 0.005 < price < 1
+    assert error < 1.3 * price + 0.02
+    first, second = plain.topk(2, 1)[0].T
+    clear = first - second > 2 * price * plain.norm(dim=1)
+    assert (got.argmax(1) == plain.argmax(1))[clear].float().mean() >= 0.9
+    if name == "squeezenet1_1":
+        assert clear.float().mean() > 0.5
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small", "squeezenet1_1"])
@@ -41,7 +43,7 @@ def test_exactly_the_fake_quantised_network_in_fp32(packages: Any, name: str) ->
     expected = packages.torch_logits(reference, images)
     model = to_program(traced, wrapping, minimum_os=17, precision="fp32", passes=w8a8._passes())
     errors = packages.errors(packages.logits(packages.program(model), images), expected)
-    assert errors.median() < 1e-3
+    assert errors.median() < 1e-4
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -69,7 +71,7 @@ def test_a_wrong_package_is_refused(packages: Any) -> None:
     plain = Classifier(packages.module("squeezenet1_1"), packages.network("squeezenet1_1")).eval()
     w8a8.check(model, reference, plain, images)
     other, _ = packages.w8a8("squeezenet1_1", probe=True)
-    with pytest.raises(RuntimeError, match="differs from the calibrated network"):
+    with pytest.raises(RuntimeError, match="conversion went wrong"):
         w8a8.check(other, reference, plain, images)
 
 

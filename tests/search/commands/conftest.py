@@ -1,0 +1,45 @@
+"""The command line as a function, on a run that `load_run` finds without a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from coreml_pareto.search import study
+from coreml_pareto.search.cli import main
+from coreml_pareto.search.run import Run
+
+
+class Answer(NamedTuple):
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """command("front", "RUN", "--json") -> exit code, stdout, stderr."""
+
+    def run(*arguments: str) -> Answer:
+        capsys.readouterr()
+        code = main(arguments)
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def recorded(monkeypatch: pytest.MonkeyPatch, draw_run: Callable[..., Run]) -> Run:
+    """A run of 12 packages within 5 MB; every folder is this run."""
+    run = draw_run(12, limits={"size": 5e6})
+
+    def load(folder: Path) -> Run:
+        return run
+
+    monkeypatch.setattr(study, "load_run", load)
+    return run

@@ -1,0 +1,75 @@
+"""`coreml-pareto space` and `coreml-pareto devices`"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreml_pareto.objectives.devices.catalogue import devices
+from coreml_pareto.search.config import load_plan, presets
+from coreml_pareto.spaces.compression import minimum_os, parse
+
+
+@pytest.mark.parametrize("preset", sorted(presets()))
+def test_every_preset_is_described(command: Callable[..., Any], preset: str) -> None:
+    answer = command("space", preset, "--json")
+    told = json.loads(answer.out)
+    plan = load_plan(preset)
+    space = plan.space(classes=10)
+    assert told["candidates"] == space.count()
+    assert set(told["knobs"]) == {knob.name for knob in space.knobs()}
+    assert set(told["knobs"]).isdisjoint(told["fixed"])
+    for line in told["compressions"]:
+        assert line["minimum_os"] == minimum_os(parse(line["compression"])) <= plan.target.os
+
+
+def test_space_for_people(command: Callable[..., Any]) -> None:
+    answer = command("space", "quickstart")
+    assert answer.code == 0
+    for part in ("candidates", "mobilenetv3_small", "width", "temperature", "iOS 16 / macOS 13", "(fixed)"):
+        assert part in answer.out
+
+
+def test_the_count_is_that_of_the_knobs(command: Callable[..., Any], tmp_path: Path) -> None:
+    study = tmp_path / "two.yaml"
+    study.write_text(
+        "networks: {backbones: [squeezenet1_1], width: [0.5, 1.0], resolution: [32, 64, 96]}\n"
+        "compression: [fp16, int8/channel]\ntraining: {epochs: [2]}\ndistillation: {teachers: [none]}\n"
+    )
+    assert json.loads(command("space", str(study), "--json").out)["candidates"] == 2 * 3 * 2
+
+
+def test_an_unknown_study(command: Callable[..., Any]) -> None:
+    answer = command("space", "quickstrat")
+    assert answer.code == 2 and answer.err.startswith("error: ") and "quickstart" in answer.err
+
+
+def test_devices_lists_the_catalogue(command: Callable[..., Any]) -> None:
+    told = json.loads(command("devices", "--json").out)
+    assert [line["device"] for line in told] == [device.name for device in devices()]
+    text = command("devices").out
+    assert all(device.name in text for device in devices())
+
+
+def test_one_device(command: Callable[..., Any]) -> None:
+    (told,) = json.loads(command("devices", "iphone 15 pro", "--json").out)
+    assert told["chip"] == "A17 Pro" and told["latency_floor_ms_low"] <= told["latency_floor_ms"]
+    answer = command("devices", "iPhone 15 Pro")
+    assert "A17 Pro" in answer.out and "not measurements" in answer.out
+
+
+def test_what_is_not_published_stays_blank(command: Callable[..., Any]) -> None:
+    for line in json.loads(command("devices", "--json").out):
+        if line["battery_wh"] is None:
+            assert line["battery_v"] is None and line["battery_v_how"] is None
+
+
+def test_a_part_of_a_name_and_an_unknown_one(command: Callable[..., Any]) -> None:
+    names = [line["device"] for line in json.loads(command("devices", "macbook", "--json").out)]
+    assert names and all("MacBook" in name for name in names)
+    answer = command("devices", "Nokia 3310")
+    assert answer.code == 2 and "a device is named as in the catalogue" in answer.err

@@ -1,0 +1,36 @@
+"""Every preset runs: four trials on digits, one epoch each, and an answer at the end."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from coreml_pareto.search.choose import Recommendation, recommend
+from coreml_pareto.search.config import load_plan, presets
+from coreml_pareto.search.report.summary import print_run
+from coreml_pareto.search.screen import Screen
+from coreml_pareto.search.session import search
+
+QUICK = {
+    "data": "digits",
+    "splits": {"limit": 300},
+    "networks": {"resolution": [32], "pretrained": False},
+    "training": {"epochs": [1], "device": "cpu"},
+    "search": {"trials": 4},
+}
+
+
+@pytest.mark.parametrize("name", sorted(presets()))
+def test_a_preset_ends_with_a_front_and_a_recommendation(name: str, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=100)
+    with Screen(console) as screen:
+        run = search(load_plan(name, QUICK), tmp_path, screen)
+    print_run(run, console)
+    assert isinstance(console.file, io.StringIO)
+    assert isinstance(recommend(run), Recommendation)
+    assert len(run.scored()) == 4
+    assert {r.candidate.network.family for r in run.scored()} == {"mobilenet", "efficientnet", "squeezenet"}
+    assert "4 packages from" in console.file.getvalue()
