@@ -26,8 +26,8 @@ NETWORKS = {
     "mobilenetv3_small": Network(
         family="mobilenet", backbone="mobilenetv3_small", width=0.5, resolution=64, classes=CLASSES
     ),
-    "mobilenetv2": Network(
-        family="mobilenet", backbone="mobilenetv2", width=0.35, resolution=32, stem_stride=1, classes=CLASSES
+    "mobilenetv1": Network(
+        family="mobilenet", backbone="mobilenetv1", width=0.5, resolution=32, stem_stride=1, classes=CLASSES
     ),
     "efficientnet_lite0": Network(
         family="efficientnet", backbone="efficientnet_lite0", width=0.5, resolution=32, stem_stride=1, classes=CLASSES

@@ -26,7 +26,7 @@ MAIN = "mobilenetv3_small"
 WEIGHTS = tuple(c for c in every_compression() if c.scheme not in ("fp32", "fp16", "w8a8"))
 OTHERS = [
     (name, parse(text))
-    for name in ("mobilenetv2", "efficientnet_lite0", "squeezenet1_1")
+    for name in ("mobilenetv1", "efficientnet_lite0", "squeezenet1_1")
     for text in ("int8/channel", "int4/block-32", "palette-4", "palette-4/group-16", "pruning-50")
 ]
 CASES = [(MAIN, compression) for compression in WEIGHTS] + OTHERS

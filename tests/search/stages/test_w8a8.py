@@ -13,7 +13,7 @@ from coreml_pareto.search.stages import w8a8
 from coreml_pareto.search.stages.convert import Classifier, to_program
 from coreml_pareto.search.stages.quiet import quiet
 
-NAMES = ["mobilenetv3_small", "mobilenetv2", "efficientnet_lite0", "squeezenet1_1"]
+NAMES = ["mobilenetv3_small", "mobilenetv1", "efficientnet_lite0", "squeezenet1_1"]
 
 
 @pytest.mark.parametrize("name", NAMES)
