@@ -20,7 +20,7 @@ from coreml_pareto.search.duration import parse_duration
 from coreml_pareto.search.limits import parse_limit
 from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Compression
-from coreml_pareto.spaces.distillation import DistillationSpace
+from coreml_pareto.spaces.distillation import NONE, DistillationSpace, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import FAMILIES, TIMM, family_of
 from coreml_pareto.spaces.space import Space
@@ -163,6 +163,9 @@ class Plan(Section):
         if self.limits:
             select(self.limits)
         _ = self.bounds, self.target.resolve(), self.search.seconds
+        for teacher in self.distillation.teachers:
+            if teacher != NONE and not is_checkpoint(teacher):
+                family_of(teacher)
         if not self.compressions:
             raise UserError(f"No compression is left that iOS {self.target.os} loads; name one, e.g. fp16.")
         return self

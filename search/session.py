@@ -26,12 +26,12 @@ from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import GLANCE, Epoch, Trained, Trainer
+from coreml_pareto.search.stages.train import GLANCE, Epoch, Trained, Trainer, open_checkpoint
 from coreml_pareto.search.store import Store, tool_versions, write_atomically
 from coreml_pareto.search.study import PLAN, Asked, Study
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe, digest_of
-from coreml_pareto.spaces.distillation import NONE
+from coreml_pareto.spaces.distillation import NONE, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import TIMM, family_of, training_defaults
 from coreml_pareto.spaces.space import SMALL_IMAGE, Space, Value, choose_from
@@ -62,6 +62,8 @@ class _Session:
     def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen) -> None:
         self.plan, self.data, self.screen, self.folder = plan, data, screen, folder
         self.space: Space = plan.space(len(data.classes))
+        for teacher in filter(is_checkpoint, plan.distillation.teachers):
+            open_checkpoint(Path(teacher), len(data.classes))  # refused now rather than in its first trial
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
         store = Store(folder / "store")

@@ -23,9 +23,10 @@ from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored
 from coreml_pareto.search.run import broken
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Progress, Trained, Trainer, preprocessing_of
+from coreml_pareto.search.stages.train import Progress, Trained, Trainer, open_checkpoint, preprocessing_of
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
+from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -88,9 +89,12 @@ class Laboratory:
         """Return the trained teacher of a recipe; it is trained once and kept."""
         if recipe.teacher is None:
             return None
-        network, own_recipe = self.teach(recipe.teacher)
-        note(f"teacher {network.label}, {own_recipe.label}")
-        trained = self.trainer.train(network, own_recipe, progress)
+        if is_checkpoint(recipe.teacher):
+            trained = open_checkpoint(Path(recipe.teacher), len(self.data.classes))
+        else:
+            network, own_recipe = self.teach(recipe.teacher)
+            note(f"teacher {network.label}, {own_recipe.label}")
+            trained = self.trainer.train(network, own_recipe, progress)
         self.announce(trained)
         return trained
 

@@ -6,6 +6,7 @@ Romero et al. 2015 (FitNets, arXiv:1412.6550): hints from the teacher's feature 
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import final
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
@@ -13,12 +14,17 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 NONE = "none"
 
 
+def is_checkpoint(teacher: str) -> bool:
+    """Whether a teacher's name is the folder of a finished training rather than a backbone."""
+    return "/" in teacher or "\\" in teacher or Path(teacher).is_dir()
+
+
 @final
 class DistillationSpace(BaseModel):
     """The values that each knob of distillation may take; `none` among the teachers is "no distillation".
 
-    A teacher is a backbone's name (one of ours or any of timm), fine-tuned once on the data set, or the path of a
-    checkpoint that holds one (saved by this tool).
+    A teacher is a backbone's name (one of ours or any of timm), fine-tuned once on the data set, or the folder of a
+    finished training (`RUN/store/train/KEY`) on the same classes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

@@ -24,8 +24,9 @@ from coreml_pareto.search.data.augment import Policy, augment, default_policy, t
 from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe
+from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import build, normalisation
-from coreml_pareto.spaces.weights import Initial, initialise
+from coreml_pareto.spaces.weights import Initial, initialise, state_digest
 
 GLANCE = 512
 """Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
@@ -71,6 +72,26 @@ class Trained:
 
 
 Progress = Callable[[Epoch], None]
+
+
+def open_checkpoint(folder: Path, classes: int) -> Trained:
+    """Open a training of this or another run as a teacher: the folder that holds its `weights.pt` and `record.json`.
+
+    Raises:
+        UserError: no such training, or one for another number of classes.
+    """
+    try:
+        record = json.loads((folder / "record.json").read_text())
+        network, recipe = Network.model_validate(record["network"]), Recipe.model_validate(record["recipe"])
+        state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise UserError(
+            f"A teacher's checkpoint is a folder with weights.pt and record.json, such as RUN/store/train/KEY; "
+            f"{folder} is none ({type(error).__name__})."
+        ) from error
+    if network.classes != classes:
+        raise UserError(f"A teacher knows the same classes: {folder} knows {network.classes}, the data has {classes}.")
+    return Trained(state_digest(state), network, recipe, folder)
 
 
 @final

@@ -53,6 +53,7 @@ def test_what_is_auto_takes_the_widest_choice() -> None:
         ("networks: {width: [0]}", "multipliers lie between"),
         ("compression: [int9]", "No compression is called 'int9'"),
         ("compression: [int4/channel]", "needs iOS 18, the study asks for iOS 17"),
+        ("distillation: {teachers: [resnet1]}", "No backbone is called 'resnet1'"),
         ("distillation: {temperature: [20]}", "between 1 and 10"),
         ("distillation: {soft_weight: [-1]}", "not negative"),
         ("limits: {size: ten}", "size"),

@@ -17,6 +17,7 @@ from coreml_pareto.search.stages.train import Epoch, Trainer, preprocessing_of
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.errors import UserError
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
 RECIPE = Recipe(epochs=1, learning_rate=1e-3, weight_decay=0.01, batch_size=32)
@@ -81,6 +82,15 @@ def test_a_teacher_is_trained_once_at_its_own_size(store: Store) -> None:
     epochs: list[Epoch] = []
     assert _laboratory(store).teacher(TAUGHT, epochs.append, _silent) is not None
     assert epochs == []
+
+
+def test_a_finished_training_can_teach(store: Store) -> None:
+    laboratory = _laboratory(store)
+    taught = laboratory.trainer.train(NETWORK, RECIPE, _silent)
+    teacher = laboratory.teacher(TAUGHT.model_copy(update={"teacher": str(taught.folder)}), _silent, _silent)
+    assert teacher is not None and teacher.network == NETWORK
+    with pytest.raises(UserError, match=r"folder with weights.pt and record.json"):
+        laboratory.teacher(TAUGHT.model_copy(update={"teacher": "runs/none"}), _silent, _silent)
 
 
 @pytest.mark.parametrize(
