@@ -30,7 +30,6 @@ from functools import partial
 from typing import Any, final
 
 import numpy as np
-from coremltools._deps import kmeans1d
 from numpy.typing import NDArray
 
 from coreml_pareto.search.stages.convert import temporary
@@ -206,7 +205,7 @@ _SUFFIXES = ("quantized", "palettized", "sparsified")
 def optimal_table(value: Array, *, bits: int) -> tuple[Array, Array]:
     """Return the table [2^bits] with the least squared error, and the indices of all weights (flat, uint8)."""
     levels, inverse, counts = np.unique(value, return_inverse=True, return_counts=True)
-    found = kmeans1d.cluster(levels.astype(np.float64), min(len(levels), 2**bits), weights=counts)
+    found = ct._deps._kmeans1d.cluster(levels.astype(np.float64), min(len(levels), 2**bits), weights=counts)
     table = np.zeros(2**bits, value.dtype)
     table[: len(found.centroids)] = found.centroids
     return table, np.asarray(found.clusters, np.uint8)[inverse.reshape(-1)]

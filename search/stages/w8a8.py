@@ -19,11 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from coremltools.optimize.torch.quantization import (
-    LinearQuantizer,
-    LinearQuantizerConfig,
-    ModuleLinearQuantizerConfig,
-)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -58,8 +53,9 @@ def quantize(module: nn.Module, images: Tensor) -> nn.Module:
     """
     folded = fold_batch_norm(module, images[:2])
     with quiet(), torch.no_grad():
-        config = LinearQuantizerConfig(global_config=ModuleLinearQuantizerConfig(**SETTINGS))
-        quantizer = LinearQuantizer(folded, config)
+        quantization = ct.optimize.torch.quantization
+        settings = quantization.ModuleLinearQuantizerConfig(**SETTINGS)
+        quantizer = quantization.LinearQuantizer(folded, quantization.LinearQuantizerConfig(global_config=settings))
         prepared = quantizer.prepare(example_inputs=(images[:1],)).eval()
         quantizer.step()
         for batch in torch.split(images, BATCH):

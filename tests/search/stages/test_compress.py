@@ -27,7 +27,7 @@ WEIGHTS = tuple(c for c in every_compression() if c.scheme not in ("fp32", "fp16
 OTHERS = [
     (name, parse(text))
     for name in ("mobilenetv1", "efficientnet_lite0", "squeezenet1_1")
-    for text in ("int8/channel", "int4/block-32", "palette-4", "palette-4/group-16", "pruning-50")
+    for text in ("int8/channel", "int4/block-32", "palette-4/tensor", "palette-4/group-16", "pruning-50")
 ]
 CASES = [(MAIN, compression) for compression in WEIGHTS] + OTHERS
 IDS = [f"{name}-{spell(compression)}" for name, compression in CASES]
@@ -52,7 +52,7 @@ def test_agrees_with_the_package_decompressed_by_coremltools(
     first, runner_up = expected.topk(2, 1)[0].T
     clear = first - runner_up > 4 * TOLERANCE * expected.norm(dim=1)
     assert torch.equal(got.argmax(1)[clear], expected.argmax(1)[clear])
-    assert clear.any() or compression.bits <= 2  # two levels per layer leave random networks without an opinion
+    assert clear.float().mean() > 0.3
 
 
 @pytest.mark.parametrize(("name", "compression"), CASES, ids=IDS)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,8 @@ from coreml_pareto.search.stages.convert import Classifier, convert, open_packag
 from coreml_pareto.search.stages.quiet import quiet
 
 NAMES = ["mobilenetv3_small", "mobilenetv1", "efficientnet_lite0", "squeezenet1_1"]
-# fp32: sums in another order; fp16: weights and normalisation rounded to 11 bits, over some 50 layers. Errors are
-# those of centred logits, of which a network that was trained for a moment leaves little.
-TOLERANCE = {"fp32": 1e-3, "fp16": 0.05}
+# fp32: sums in another order; fp16: weights and normalisation rounded to 11 bits, over some 50 layers.
+TOLERANCE = {"fp32": 1e-3, "fp16": 0.02}
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
@@ -33,8 +34,8 @@ def test_agrees_with_torch(packages: Any, name: str, precision: str) -> None:
     assert packages.errors(got, expected).max() < TOLERANCE[precision]
     first, second = expected.topk(2, 1)[0].T
     clear = first - second > 4 * TOLERANCE[precision] * expected.norm(dim=1)
-    assert clear.float().mean() > 0.3
-    assert len(expected.argmax(1).unique()) > 1
+    assert clear.float().mean() > 0.5
+    assert len(expected.argmax(1).unique()) >= 8
     assert torch.equal(got.argmax(1)[clear], expected.argmax(1)[clear])
     assert program.precision == precision
 
@@ -120,6 +121,13 @@ def test_quiet(packages: Any, capfd: pytest.CaptureFixture[str]) -> None:
     with tqdm.tqdm([1, 2], desc="ours") as bar:
         list(bar)
     assert "ours" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("stage", ["convert", "compress", "w8a8"])
+def test_import_is_silent(stage: str) -> None:
+    command = [sys.executable, "-c", f"import coreml_pareto.search.stages.{stage}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")
 
 
 def test_temporary_packages_go_with_their_model(packages: Any) -> None:

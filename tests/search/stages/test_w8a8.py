@@ -29,8 +29,7 @@ def test_another_draw_of_the_same_noise(packages: Any, name: str) -> None:
     first, second = plain.topk(2, 1)[0].T
     clear = first - second > 2 * price * plain.norm(dim=1)
     assert (got.argmax(1) == plain.argmax(1))[clear].float().mean() >= 0.9
-    if name == "squeezenet1_1":
-        assert clear.float().mean() > 0.5
+    assert clear.float().mean() > 0.3
 
 
 @pytest.mark.parametrize("name", ["mobilenetv3_small", "squeezenet1_1"])
