@@ -91,7 +91,8 @@ class Packager:
         count = min(compression.calibration_images if trained else PROBE_CALIBRATION, len(split))
         rows = split.sample(count, seed=0)
         images = split.images(preprocessing_of(network))[rows]
-        model, _ = convert_w8a8(module, images, self._wrapping(network), minimum_os=minimum_os(compression))
+        oldest = minimum_os(compression)
+        model, _ = convert_w8a8(module, images, self._wrapping(network), minimum_os=oldest, probe=trained is None)
         model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
         return model
 
