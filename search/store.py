@@ -1,7 +1,7 @@
 """Where results of stages live: `ROOT/<stage>/<key>/`, published atomically, never changed afterwards.
 
 A key is the digest of everything that the stage reads (design: "keys follow what a stage reads"), tool versions
-included, so a folder that exists is the finished answer. Work in progress lies in `ROOT/work/<stage>-<key>/`, which
+included, so a folder that exists is the finished answer. Work in progress lies in `ROOT/.work/<stage>-<key>/`, which
 survives a kill: a stage that checkpoints there goes on from it.
 """
 
@@ -42,14 +42,14 @@ class Store:
         found = self.find(stage, key)
         if found is not None:
             return found
-        work = self.root / "work" / f"{stage}-{key}"
+        work = self.root / ".work" / f"{stage}-{key}"
         work.mkdir(parents=True, exist_ok=True)
         make(work)
         return self._publish(work, self.root / stage / key)
 
     def discard_work(self, stage: str, key: str) -> None:
         """Forget what an interrupted attempt left."""
-        shutil.rmtree(self.root / "work" / f"{stage}-{key}", ignore_errors=True)
+        shutil.rmtree(self.root / ".work" / f"{stage}-{key}", ignore_errors=True)
 
     def _publish(self, work: Path, final_path: Path) -> Path:
         for file in work.rglob("*"):

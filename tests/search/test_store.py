@@ -80,7 +80,7 @@ def test_a_killed_maker_publishes_nothing(tmp_path: Path) -> None:
     process = multiprocessing.get_context("spawn").Process(target=_write_slowly, args=(tmp_path,))
     process.start()
     deadline = time.monotonic() + 60
-    while not list((tmp_path / "work").glob("*/*")) and time.monotonic() < deadline:
+    while not list((tmp_path / ".work").glob("*/*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert process.pid is not None
     os.kill(process.pid, signal.SIGKILL)
