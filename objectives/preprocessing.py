@@ -30,7 +30,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from coreml_pareto.spaces.errors import UserError
 
-METADATA_KEY: Final = "com.coreml-pareto.preprocessing"
+PREFIX = "com.coreml-pareto."
+"""Of every key that we write into a package's user-defined metadata."""
+METADATA_KEY: Final = f"{PREFIX}preprocessing"
 WORKING_SIDE: Final = 512
 _FILTERS: Final = {
     "bilinear": Image.Resampling.BILINEAR,

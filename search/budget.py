@@ -94,9 +94,8 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, s
             say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
     costs = [cost(network) * images for network in plan.space(len(data.classes)).networks()]
     epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, int(min(share / statistics.median(costs), 2 * share / max(costs)))))
-    say(
-        f"Planned for the timeout: {epochs} epochs for each network, about {seconds / trainings / 60:.1f} min per training."
-    )
+    minutes = epochs * statistics.median(costs) / 60
+    say(f"Planned for the timeout: {epochs} epochs for each network, about {minutes:.1f} min per training (estimated).")
     return _updated(plan, "training", epochs=(epochs,))
 
 

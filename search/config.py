@@ -22,7 +22,7 @@ from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import FAMILIES, TIMM, family_of
+from coreml_pareto.spaces.families import FAMILIES, family_of
 from coreml_pareto.spaces.space import Space
 
 Auto = Literal["auto"]
@@ -278,4 +278,4 @@ def _legal_keys(path: list[str]) -> list[str]:
     return list(model.model_fields)
 
 
-__all__ = ["AUTO", "RESOLUTIONS", "TIMM", "Plan", "dump_plan", "load_plan", "presets"]
+__all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "presets"]

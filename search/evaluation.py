@@ -21,7 +21,7 @@ from PIL import Image
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.preprocessing import Preprocessing
+from coreml_pareto.objectives.preprocessing import PREFIX, Preprocessing
 from coreml_pareto.objectives.program import ImageInput, Program, TensorInput
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.objectives.score import static_score
@@ -29,7 +29,6 @@ from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.spaces.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
-PREFIX: Final = "com.coreml-pareto."
 BATCH: Final = 128
 _LAYOUTS: Final = ("RGB", "BGR", "GRAYSCALE", "GRAYSCALE_FLOAT16")
 _LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as PIL converts RGB to L

@@ -33,8 +33,8 @@ from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe, digest_of
 from coreml_pareto.spaces.distillation import NONE, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import TIMM, family_of, training_defaults
-from coreml_pareto.spaces.space import SMALL_IMAGE, Space, Value, choose_from
+from coreml_pareto.spaces.families import family_of, training_defaults
+from coreml_pareto.spaces.space import Space, Value, auto_stem, choose_from
 
 PATIENCE = 3
 """Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
@@ -200,7 +200,7 @@ class _Session:
         resolution = loss.teacher_resolution or max(self.space.resolution)
         network = Network(
             family=family, backbone=name, width=loss.teacher_width, resolution=resolution,
-            stem_stride=1 if resolution <= SMALL_IMAGE and family != TIMM else 2, classes=len(self.data.classes),
+            stem_stride=auto_stem(family, resolution), classes=len(self.data.classes),
         )  # fmt: skip
         recipe = Recipe(
             epochs=loss.teacher_epochs or max(self.space.epochs), batch_size=self.plan.training.batch_size,

@@ -47,10 +47,6 @@ class Store:
         make(work)
         return self._publish(work, self.root / stage / key)
 
-    def discard_work(self, stage: str, key: str) -> None:
-        """Forget what an interrupted attempt left."""
-        shutil.rmtree(self.root / ".work" / f"{stage}-{key}", ignore_errors=True)
-
     def _publish(self, work: Path, final_path: Path) -> Path:
         for file in work.rglob("*"):
             if file.is_file():

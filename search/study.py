@@ -106,7 +106,10 @@ class Study:
 
     def ask(self) -> Asked:
         """Return the next candidate to evaluate."""
-        told = sum(1 for trial in self._trials() if trial.state in (TrialState.COMPLETE, TrialState.FAIL))
+        ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        told = sum(
+            1 for trial in ended if INTERRUPTED not in trial.user_attrs
+        )  # repetitions too: each needs a new draw
         seed = int(digest_of([self.plan.search.seed, told])[:8], 16)
         with _unexcited():
             self._study.sampler = SAMPLERS[self.plan.search.sampler](seed)

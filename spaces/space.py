@@ -148,10 +148,8 @@ class Space:
         )  # fmt: skip
 
     def _stem(self, choose: Choose, family: str, resolution: int) -> Literal[1, 2]:
-        if family == TIMM:
-            return 2  # their stems differ too much to be changed blindly
-        if self.stem_stride == ("auto",):
-            return 1 if resolution <= SMALL_IMAGE else 2
+        if family == TIMM or self.stem_stride == ("auto",):
+            return auto_stem(family, resolution)
         strides: tuple[int, ...] = tuple(int(stride) for stride in self.stem_stride)
         return 1 if _ask(choose, "stem_stride", strides, lambda c: c.network.stem_stride) == 1 else 2
 
@@ -183,6 +181,11 @@ class Space:
         names = tuple(schemes.spell(compression) for compression in self.compressions)
         name = _ask(choose, "compression", names, lambda c: schemes.spell(c.compression))
         return self.compressions[names.index(name)]
+
+
+def auto_stem(family: str, resolution: int) -> Literal[1, 2]:
+    """Return the stride of the stem that suits an input size; timm's other stems differ too much to be changed."""
+    return 1 if family != TIMM and resolution <= SMALL_IMAGE else 2
 
 
 def _ask(choose: Choose, name: str, choices: tuple[Any, ...], read: Callable[[Candidate], Any]) -> Any:

@@ -32,9 +32,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_pareto.objectives.program.quiet import coremltools as ct
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.convert import temporary
-from coreml_pareto.search.stages.quiet import coremltools as ct
-from coreml_pareto.search.stages.quiet import quiet
 from coreml_pareto.spaces.candidate import Compression, Scheme
 from coreml_pareto.spaces.compression import check, spell
 

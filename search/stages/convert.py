@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import load
-from coreml_pareto.search.stages.quiet import coremltools as ct
-from coreml_pareto.search.stages.quiet import quiet
+from coreml_pareto.objectives.program.quiet import coremltools as ct
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.families import normalisation
 

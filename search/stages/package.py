@@ -17,6 +17,7 @@ from typing import Any, Literal, final
 import torch
 from torch import nn
 
+from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.compress import compress
 from coreml_pareto.search.stages.convert import Wrapping, convert, open_package, save
@@ -27,7 +28,6 @@ from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import minimum_os, spell
 from coreml_pareto.spaces.families import build
 
-PREFIX = "com.coreml-pareto."
 PROBE_SEED = 20
 PROBE_CALIBRATION = 8
 """Calibration images of a W8A8 probe: ranges differ from the trained network's, bytes do not."""

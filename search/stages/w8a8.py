@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from coreml_pareto.objectives.program import Executor, load
+from coreml_pareto.objectives.program.quiet import coremltools as ct
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, on_cpu, save, to_program
 from coreml_pareto.search.stages.folding import fold_batch_norm
-from coreml_pareto.search.stages.quiet import coremltools as ct
-from coreml_pareto.search.stages.quiet import quiet
 
 Images = Tensor | NDArray[np.uint8]
 BATCH = 32

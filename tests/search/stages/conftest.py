@@ -12,10 +12,10 @@ from torch import nn
 
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import Executor, Program, load
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.compress import Compressed, compress
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, convert, save
 from coreml_pareto.search.stages.package import randomised
-from coreml_pareto.search.stages.quiet import quiet
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import minimum_os

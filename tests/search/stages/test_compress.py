@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from coreml_pareto.objectives.program import Program
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages import compress as module
 from coreml_pareto.search.stages.compress import Layer, compress, even_table, optimal_table, pruning_threshold
-from coreml_pareto.search.stages.quiet import quiet
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.compression import every_compression, parse, spell
 from coreml_pareto.spaces.errors import UserError

@@ -16,8 +16,8 @@ import tqdm
 
 from coreml_pareto.objectives.preprocessing import METADATA_KEY, Preprocessing
 from coreml_pareto.objectives.program import ImageInput, load
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.convert import Classifier, convert, open_package, save
-from coreml_pareto.search.stages.quiet import quiet
 
 NAMES = ["mobilenetv3_small", "mobilenetv1", "efficientnet_lite0", "squeezenet1_1"]
 # fp32: sums in another order; fp16: weights and normalisation rounded to 11 bits, over some 50 layers.

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from coreml_pareto.objectives.program import bits_per_weight
+from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages import w8a8
 from coreml_pareto.search.stages.convert import Classifier, to_program
-from coreml_pareto.search.stages.quiet import quiet
 
 NAMES = ["mobilenetv3_small", "mobilenetv1", "efficientnet_lite0", "squeezenet1_1"]
 
