@@ -47,11 +47,12 @@ class Screen:
         """Name what is being done now."""
         self._progress.update(self._task, description=text, total=None, completed=0, detail="", visible=True)
 
-    def epoch(self, epoch: int, epochs: int, loss: float, top1: float, seconds: float) -> None:
-        """Show an epoch's loss, top-1 (of the torch network, for orientation) and the time left."""
-        left = spell_duration(seconds * (epochs - epoch))
-        detail = f"epoch {epoch}/{epochs}  loss {loss:.3f}  top-1 {top1:.1%}  {left} left"
-        self._progress.update(self._task, total=epochs, completed=epoch, detail=detail)
+    def step(self, done: float, epochs: int, loss: float, top1: float | None, seconds_left: float) -> None:
+        """Show where a training stands: epoch, loss, top-1 (of the torch network, for orientation), time left."""
+        reached = "" if top1 is None else f"top-1 {top1:.1%}  "
+        running = min(epochs, int(done) + 1)
+        detail = f"epoch {running}/{epochs}  loss {loss:.3f}  {reached}{spell_duration(seconds_left)} left"
+        self._progress.update(self._task, total=epochs, completed=done, detail=detail)
 
     def result(self, result: Result, limits: dict[str, float], count: str) -> None:
         """Print one finished trial on one line."""

@@ -26,7 +26,7 @@ from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import GLANCE, Epoch, Trained, Trainer, open_checkpoint
+from coreml_pareto.search.stages.train import GLANCE, Step, Trained, Trainer, open_checkpoint
 from coreml_pareto.search.store import Store, tool_versions, write_atomically
 from coreml_pareto.search.study import PLAN, Asked, Study
 from coreml_pareto.search.trial import Laboratory
@@ -123,7 +123,7 @@ class _Session:
             return
         self.repeats = 0
         started = self.clock.seconds
-        outcome = self.laboratory.evaluate(asked.candidate, self._epoch, self.screen.note)
+        outcome = self.laboratory.evaluate(asked.candidate, self._progress, self.screen.note)
         seconds = self.clock.seconds - started
         self.study.tell(asked, outcome, seconds)
         self.study.note("seconds", self.clock.seconds)
@@ -136,8 +136,8 @@ class _Session:
             for compression in self._further(asked.candidate):
                 self.study.enqueue(asked.candidate.model_copy(update={"compression": compression}))
 
-    def _epoch(self, epoch: Epoch) -> None:
-        self.screen.epoch(epoch.epoch, epoch.epochs, epoch.loss, epoch.top1, epoch.seconds)
+    def _progress(self, step: Step) -> None:
+        self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left)
         limit = self.plan.search.seconds
         if limit is not None and self.clock.seconds > limit and self._scored():
             raise OutOfTime

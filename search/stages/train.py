@@ -36,16 +36,28 @@ class TrainingError(RuntimeError):
     """A training that cannot be finished, and why: ends its trial, never the study."""
 
 
+PULSE = 0.5
+"""Seconds between two calls of `Progress` within an epoch: often enough for a live line and for a deadline."""
+
+
 @final
 @dataclass(frozen=True)
-class Epoch:
-    """What the progress line shows after an epoch: mean loss, top-1 (torch, at most 512 validation images), seconds."""
+class Step:
+    """Where a training stands, for the progress line; told after every epoch and about twice a second within one.
 
-    epoch: int
+    Attributes:
+        done: epochs behind it, a fraction within an epoch.
+        epochs: of the whole training.
+        loss: mean over the running (or just finished) epoch.
+        top1: of the torch network on at most 512 validation images after the last whole epoch; None before the first.
+        seconds_left: at the pace since this process began the training.
+    """
+
+    done: float
     epochs: int
     loss: float
-    top1: float
-    seconds: float
+    top1: float | None
+    seconds_left: float
 
 
 @final
@@ -71,7 +83,8 @@ class Trained:
         return module.eval()
 
 
-Progress = Callable[[Epoch], None]
+Progress = Callable[[Step], None]
+"""Told how a training goes; what it raises ends the training at once, the last whole epoch stays as a checkpoint."""
 
 
 def open_checkpoint(folder: Path, classes: int) -> Trained:
@@ -116,7 +129,7 @@ class Trainer:
         key = self.key(network, recipe, initial.weights, teacher)
 
         def make(work: Path) -> None:
-            _Training(self, network, recipe, initial, teacher, work, seed).run(progress)
+            _Training(self, network, recipe, initial, teacher, work, seed, progress).run()
 
         return Trained(key, network, recipe, self.store.produce("train", key, make))
 
@@ -148,7 +161,7 @@ class _Training:
 
     def __init__(
         self, trainer: Trainer, network: Network, recipe: Recipe, initial: Initial,
-        teacher: Trained | None, work: Path, seed: int,
+        teacher: Trained | None, work: Path, seed: int, progress: Progress,
     ) -> None:  # fmt: skip
         torch.set_flush_denormal(True)  # a dying network trains ten times slower on denormals
         self.network, self.recipe, self.work, self.initial = network, recipe, work, initial
@@ -167,10 +180,12 @@ class _Training:
         self.steps = max(1, len(trainer.data.train) // recipe.batch_size) * recipe.epochs
         self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: _rate(step, self.steps))
         self.history: list[dict[str, float]] = []
+        self.progress = progress
 
-    def run(self, progress: Progress) -> None:
+    def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one, and write weights and record."""
         self._restore()
+        self.resumed_at, self.started = len(self.history), time.monotonic()
         rule = preprocessing_of(self.network)
         images = torch.from_numpy(self.data.train.images(rule))
         targets = torch.from_numpy(self.data.train.targets)
@@ -181,13 +196,20 @@ class _Training:
             seconds = time.monotonic() - started
             self.history.append({"epoch": epoch + 1, "loss": loss, "top1": top1, "seconds": seconds})
             self._checkpoint()
-            progress(Epoch(epoch + 1, self.recipe.epochs, loss, top1, seconds))
+            self._tell(epoch + 1, loss)
         self._finish()
+
+    def _tell(self, done: float, loss: float) -> None:
+        pace = (time.monotonic() - self.started) / (done - self.resumed_at)
+        top1 = self.history[-1]["top1"] if self.history else None
+        self.progress(Step(done, self.recipe.epochs, loss, top1, pace * (self.recipe.epochs - done)))
 
     def _epoch(self, images: Tensor, targets: Tensor) -> float:
         self.module.train()
         losses: list[Tensor] = []
-        for rows in _batches(len(targets), self.recipe.batch_size, self.order):
+        told = time.monotonic()
+        batches = list(_batches(len(targets), self.recipe.batch_size, self.order))
+        for rows in batches:
             pixels = augment(images[rows], self.draws, self.policy).to(self.device)
             loss = self._loss(pixels, targets[rows].to(self.device))
             self.optimiser.zero_grad(set_to_none=True)
@@ -196,6 +218,12 @@ class _Training:
             self.optimiser.step()
             self.schedule.step()
             losses.append(loss.detach())
+            if time.monotonic() - told > PULSE and len(losses) < len(batches):
+                self._tell(len(self.history) + len(losses) / len(batches), self._mean(losses))
+                told = time.monotonic()
+        return self._mean(losses)
+
+    def _mean(self, losses: list[Tensor]) -> float:
         mean = float(torch.stack(losses).mean())
         if not math.isfinite(mean):
             raise TrainingError(

@@ -13,7 +13,7 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Scored
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Epoch, Trainer, preprocessing_of
+from coreml_pareto.search.stages.train import Step, Trainer, preprocessing_of
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
@@ -57,17 +57,17 @@ def test_the_score_is_that_of_the_package_on_disk(store: Store) -> None:
 
 def test_a_repeated_candidate_costs_no_training(store: Store) -> None:
     _laboratory(store).evaluate(CANDIDATE, _silent, _silent)
-    epochs: list[Epoch] = []
-    assert isinstance(_laboratory(store).evaluate(CANDIDATE, epochs.append, _silent), Scored)
-    assert epochs == []
+    steps: list[Step] = []
+    assert isinstance(_laboratory(store).evaluate(CANDIDATE, steps.append, _silent), Scored)
+    assert steps == []
 
 
 def test_a_limit_that_cannot_be_kept_ends_the_candidate_untrained(tmp_path: Path) -> None:
-    epochs: list[Epoch] = []
-    outcome = _laboratory(Store(tmp_path), {"size": 1000.0}).evaluate(CANDIDATE, epochs.append, _silent)
+    steps: list[Step] = []
+    outcome = _laboratory(Store(tmp_path), {"size": 1000.0}).evaluate(CANDIDATE, steps.append, _silent)
     assert isinstance(outcome, Infeasible)
     assert outcome.limits == ("size",) and "top1" not in outcome.score
-    assert epochs == []
+    assert steps == []
 
 
 def test_accuracy_limits_need_no_probe(store: Store) -> None:
@@ -79,9 +79,9 @@ def test_a_teacher_is_trained_once_at_its_own_size(store: Store) -> None:
     candidate = CANDIDATE.model_copy(update={"recipe": TAUGHT})
     assert isinstance(_laboratory(store).evaluate(candidate, _silent, notes.append), Scored)
     assert notes[0].startswith("teacher squeezenet1_1×0.5 @48")
-    epochs: list[Epoch] = []
-    assert _laboratory(store).teacher(TAUGHT, epochs.append, _silent) is not None
-    assert epochs == []
+    steps: list[Step] = []
+    assert _laboratory(store).teacher(TAUGHT, steps.append, _silent) is not None
+    assert steps == []
 
 
 def test_a_finished_training_can_teach(store: Store) -> None:
@@ -113,7 +113,7 @@ def test_failures_name_their_stage_and_cause(
 
 
 def test_the_end_of_time_is_no_failure(tmp_path: Path) -> None:
-    def over(epoch: Epoch) -> None:
+    def over(step: Step) -> None:
         raise OutOfTime
 
     with pytest.raises(OutOfTime):

@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.search.stages import train
 from coreml_pareto.search.stages.train import (
-    Epoch,
+    Step,
     Trained,
     Trainer,
     TrainingError,
@@ -31,7 +32,7 @@ def data() -> DataSet:
     return load_data("digits", limit=400)
 
 
-def _silent(epoch: Epoch) -> None:
+def _silent(step: Step) -> None:
     pass
 
 
@@ -43,19 +44,22 @@ def _weights(trained: Trained) -> dict[str, torch.Tensor]:
     return trained.module().state_dict()
 
 
-def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(data: DataSet, tmp_path: Path) -> None:
+def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = Trainer(Store(tmp_path / "a"), data, "false", "cpu").train(NETWORK, RECIPE, _silent)
     trainer = Trainer(Store(tmp_path / "b"), data, "false", "cpu")
 
-    def kill_after_second(epoch: Epoch) -> None:
-        if epoch.epoch == 2:
+    def kill_within_third(step: Step) -> None:
+        if step.done > 2:
             raise _Killed
 
+    monkeypatch.setattr(train, "PULSE", 0.0)
     with pytest.raises(_Killed):
-        trainer.train(NETWORK, RECIPE, kill_after_second)
-    seen: list[int] = []
-    resumed = trainer.train(NETWORK, RECIPE, lambda epoch: seen.append(epoch.epoch))
-    assert seen == [3]
+        trainer.train(NETWORK, RECIPE, kill_within_third)
+    seen: list[float] = []
+    resumed = trainer.train(NETWORK, RECIPE, lambda step: seen.append(step.done))
+    assert 2 < seen[0] < seen[-1] == 3
     assert resumed.key == whole.key
     for name, tensor in _weights(whole).items():
         torch.testing.assert_close(_weights(resumed)[name], tensor, msg=name)
@@ -63,12 +67,27 @@ def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(data: DataSe
 
 def test_a_finished_training_is_not_repeated(data: DataSet, tmp_path: Path) -> None:
     trainer = Trainer(Store(tmp_path), data, "false", "cpu")
-    epochs: list[Epoch] = []
-    first = trainer.train(NETWORK, RECIPE, epochs.append)
-    again = trainer.train(NETWORK, RECIPE, epochs.append)
-    assert (first.key, first.folder, len(epochs)) == (again.key, again.folder, 3)
+    first = trainer.train(NETWORK, RECIPE, _silent)
+    steps: list[Step] = []
+    again = trainer.train(NETWORK, RECIPE, steps.append)
+    assert (first.key, first.folder, steps) == (again.key, again.folder, [])
     assert first.record["initial_weights"] == "random"
     assert [row["epoch"] for row in first.record["history"]] == [1, 2, 3]
+
+
+def test_progress_is_told_within_an_epoch_and_after_it(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(train, "PULSE", 0.0)
+    steps: list[Step] = []
+    trained = Trainer(Store(tmp_path), data, "false", "cpu").train(NETWORK, RECIPE, steps.append)
+    batches = len(data.train) // RECIPE.batch_size
+    assert [step.done for step in steps] == pytest.approx([n / batches for n in range(1, 3 * batches + 1)])
+    history = trained.record["history"]
+    assert [steps[epoch * batches - 1].loss for epoch in (1, 2, 3)] == [row["loss"] for row in history]
+    assert [step.top1 for step in steps[: batches - 1]] == [None] * (batches - 1)
+    assert steps[-1].top1 == trained.record["glance_top1"]
+    assert steps[-1].seconds_left == 0 < steps[0].seconds_left
 
 
 def test_keys_follow_what_a_training_reads(data: DataSet, tmp_path: Path) -> None:
@@ -98,7 +117,7 @@ def test_a_student_learns_from_its_teacher(data: DataSet, tmp_path: Path) -> Non
         update={"teacher": "teacher", "temperature": 2.0, "hard_weight": 0.0, "soft_weight": 1.0, "feature_weight": 0.1}
     )
     losses: list[float] = []
-    student = trainer.train(NETWORK, recipe, lambda epoch: losses.append(epoch.loss), teacher)
+    student = trainer.train(NETWORK, recipe, lambda step: losses.append(step.loss), teacher)
     assert losses[-1] < losses[0]
     assert set(_weights(student)) == set(_weights(teacher))  # the adapters were dropped
 
