@@ -2,7 +2,7 @@
 
 Measured, not guessed: one training step of each backbone at its smallest and largest setting is timed on this
 machine; networks in between lie on the power law through the two. The plan aims at five to forty trained networks,
-none of which takes more than twice its share; what is dropped is said.
+none of which takes more than twice its share: fast backbones get more epochs. What is dropped is said.
 """
 
 from __future__ import annotations
@@ -21,13 +21,15 @@ from coreml_pareto.search.config import AUTO, RESOLUTIONS, Plan
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.train import pick_device
 from coreml_pareto.spaces.candidate import Network
-from coreml_pareto.spaces.families import build
-from coreml_pareto.spaces.space import Space
+from coreml_pareto.spaces.distillation import NONE
+from coreml_pareto.spaces.families import build, family_of
+from coreml_pareto.spaces.space import Space, Value
 
 DEFAULT_EPOCHS = 15
 LEAST_EPOCHS, MOST_EPOCHS = 4, 40
-TRAINING_SHARE = 0.6
-"""Of the timeout that goes to training students; the rest is for teachers, conversion and evaluation."""
+TRAINING_SHARE, UNTAUGHT_SHARE = 0.6, 0.75
+"""Of the timeout that goes to training students, with teachers in the space and without; the rest is for teachers,
+conversion and evaluation."""
 
 Say = Callable[[str], None]
 
@@ -74,7 +76,8 @@ def _with_resolutions(plan: Plan, data: DataSet) -> Plan:
 def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, say: Say) -> Plan:
     """Return the plan with epochs, networks and images that the time allows."""
     trainings = min(40, max(5, round(seconds / 300)))
-    share = TRAINING_SHARE * seconds / trainings
+    taught = plan.distillation.teachers != (NONE,)
+    share = (TRAINING_SHARE if taught else UNTAUGHT_SHARE) * seconds / trainings
     images = len(data.train)
 
     def cost(network: Network) -> float:
@@ -92,30 +95,65 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, s
         gone = [str(v) for v in getattr(before, name) if v not in getattr(plan.networks, name)]
         if gone:
             say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
-    costs = [cost(network) * images for network in plan.space(len(data.classes)).networks()]
-    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, int(min(share / statistics.median(costs), 2 * share / max(costs)))))
-    minutes = epochs * statistics.median(costs) / 60
-    say(f"Planned for the timeout: {epochs} epochs for each network, about {minutes:.1f} min per training (estimated).")
-    return _updated(plan, "training", epochs=(epochs,))
+    costs = _by_backbone(plan.space(len(data.classes)), lambda network: cost(network) * images)
+    epochs = {name: _epochs(own, share) for name, own in costs.items()}
+    minutes = statistics.median(epochs[name] * each for name, own in costs.items() for each in own) / 60
+    low, high = min(epochs.values()), max(epochs.values())
+    say(
+        f"Planned for the timeout: {low if low == high else f'{low} to {high}'} epochs, by backbone, "
+        f"about {minutes:.1f} min per training (estimated)."
+    )
+    return _updated(plan, "training", epochs=epochs)
+
+
+def _by_backbone(space: Space, cost: Callable[[Network], float]) -> dict[str, list[float]]:
+    """Return the costs of the networks of each backbone."""
+    costs: dict[str, list[float]] = {name: [] for name in space.backbones}
+    for network in space.networks():
+        costs[network.backbone].append(cost(network))
+    return costs
+
+
+def _epochs(seconds: list[float], share: float) -> int:
+    """Return how many epochs the networks of a backbone get: the share for their median, twice that for the slowest."""
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, int(min(share / statistics.median(seconds), 2 * share / max(seconds)))))
 
 
 def _trimmed(plan: Plan, classes: int, fits: Callable[[Network], bool]) -> Plan:
-    """Drop the largest input size, width or backbone, in this order, until every network of the space fits."""
+    """Drop input sizes, widths and backbones until every network of the space fits.
+
+    Dropped is always the value whose networks are too slow most often; of equals the largest. The last backbone of a
+    family goes only when nothing else can.
+    """
     while True:
-        slow = [network for network in plan.space(classes).networks() if not fits(network)]
-        networks = plan.networks
-        if not slow:
+        space = plan.space(classes)
+        networks = tuple(space.networks())
+        slow = frozenset(network for network in networks if not fits(network))
+        options = _droppable(space, keep_families=True) or _droppable(space, keep_families=False)
+        if not slow or not options:
             return plan
-        worst = max(slow, key=size)
-        sides = plan.space(classes).resolution
-        if len(sides) > 1:
-            plan = _updated(plan, "networks", resolution=tuple(side for side in sides if side != max(sides)))
-        elif len(networks.width) > 1:
-            plan = _updated(plan, "networks", width=tuple(w for w in networks.width if w != max(networks.width)))
-        elif len(networks.backbones) > 1:
-            plan = _updated(plan, "networks", backbones=tuple(b for b in networks.backbones if b != worst.backbone))
-        else:
-            return plan
+
+        section, _, value = max(options, key=lambda option: _share(slow, networks, *option[1:]))
+        left = tuple(other for other in getattr(space, section) if other != value)
+        plan = _updated(plan, "networks", **{section: left})
+
+
+def _share(slow: frozenset[Network], networks: tuple[Network, ...], field: str, value: Value) -> float:
+    """Return the share of slow ones among the networks with this value."""
+    own = [network for network in networks if getattr(network, field) == value]
+    return len(slow.intersection(own)) / max(1, len(own))
+
+
+def _droppable(space: Space, *, keep_families: bool) -> list[tuple[str, str, Value]]:
+    """Return (key of the plan, field of a Network, value) of what may be left out, the largest first."""
+    sides = [("resolution", "resolution", side) for side in sorted(space.resolution, reverse=True)]
+    widths = [("width", "width", width) for width in sorted(space.width, reverse=True)]
+    backbones = [
+        ("backbones", "backbone", name)
+        for name in space.backbones
+        if len(space.backbones_of(family_of(name)) if keep_families else space.backbones) > 1
+    ]
+    return [*(sides if len(sides) > 1 else []), *(widths if len(widths) > 1 else []), *backbones]
 
 
 def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerLaw]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
@@ -87,9 +87,12 @@ class Networks(Section):
 
 @final
 class Training(Section):
-    """How long and on what; `epochs: auto` plans from the timeout, `images` trains on that many at most."""
+    """How long and on what; `images` trains on that many at most.
 
-    epochs: tuple[int, ...] | Auto = AUTO
+    `epochs` are the lengths to choose from, one for each backbone, or `auto`: planned from the timeout.
+    """
+
+    epochs: tuple[PositiveInt, ...] | Mapping[str, PositiveInt] | Auto = AUTO
     batch_size: int = Field(default=64, ge=2)
     images: int | None = Field(default=None, ge=8)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -166,6 +169,12 @@ class Plan(Section):
         for teacher in self.distillation.teachers:
             if teacher != NONE and not is_checkpoint(teacher):
                 family_of(teacher)
+        if isinstance(self.training.epochs, Mapping):
+            without = [name for name in self.networks.backbones if name not in self.training.epochs]
+            if without:
+                raise UserError(
+                    f"training.epochs by backbone lacks {', '.join(without)}: give every backbone its epochs."
+                )
         if not self.compressions:
             raise UserError(f"No compression is left that iOS {self.target.os} loads; name one, e.g. fp16.")
         return self
@@ -191,7 +200,7 @@ class Plan(Section):
             resolution=networks.resolution if isinstance(networks.resolution, tuple) else RESOLUTIONS,
             stem_stride=networks.stem_stride if isinstance(networks.stem_stride, tuple) else (AUTO,),
             distillation=self.distillation,
-            epochs=epochs if isinstance(epochs, tuple) else (1,),
+            epochs=(1,) if epochs == AUTO else epochs,
             compressions=self.compressions,
             classes=classes,
             seed=self.search.seed,

@@ -81,12 +81,13 @@ def _ending(result: Result, limits: dict[str, float]) -> str:
 
 
 class Clock:
-    """Seconds since a start, and those that earlier sessions of the same run took."""
+    """Seconds since a start, and those that earlier sessions of the same run took (`before`)."""
 
-    def __init__(self, before: float) -> None:
-        self._started = time.monotonic() - before
+    def __init__(self) -> None:
+        self.before = 0.0
+        self._started = time.monotonic()
 
     @property
     def seconds(self) -> float:
         """Wall-clock seconds of all sessions."""
-        return time.monotonic() - self._started
+        return self.before + time.monotonic() - self._started

@@ -47,10 +47,11 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
         UserError: bad data, a folder that holds another study, or a study none of whose first trials can be finished.
         KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
     """
+    clock = Clock()  # reading the pictures and planning are part of the time that was given
     data = _load(plan, screen)
     plan = _resolved(plan, folder, data, screen)
     data = _limited(data, plan)
-    session = _Session(plan, folder, data, screen)
+    session = _Session(plan, folder, data, screen, clock)
     session.run()
     return session.finish()
 
@@ -59,8 +60,8 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
 class _Session:
     """The loop and what it needs."""
 
-    def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen) -> None:
-        self.plan, self.data, self.screen, self.folder = plan, data, screen, folder
+    def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> None:
+        self.plan, self.data, self.screen, self.folder, self.clock = plan, data, screen, folder, clock
         self.space: Space = plan.space(len(data.classes))
         for teacher in filter(is_checkpoint, plan.distillation.teachers):
             open_checkpoint(Path(teacher), len(data.classes))  # refused now rather than in its first trial
@@ -79,7 +80,7 @@ class _Session:
             announce=self._announce,
         )
         self.seen = {result.candidate.digest: result for result in self.study.results()}
-        self.clock = Clock(float(self.study.facts().get("seconds", 0.0)))
+        clock.before = float(self.study.facts().get("seconds", 0.0))
         self.repeats = 0
 
     def run(self) -> None:
@@ -203,7 +204,8 @@ class _Session:
             stem_stride=auto_stem(family, resolution), classes=len(self.data.classes),
         )  # fmt: skip
         recipe = Recipe(
-            epochs=loss.teacher_epochs or max(self.space.epochs), batch_size=self.plan.training.batch_size,
+            epochs=loss.teacher_epochs or max(self.space.lengths),
+            batch_size=self.plan.training.batch_size,
             seed=self.plan.search.seed, **dataclasses.asdict(defaults),
         )  # fmt: skip
         return network, recipe

@@ -52,7 +52,7 @@ class Space:
         resolution: sides of the input in pixels.
         stem_stride: 1, 2 or `auto` (1 for inputs of at most 48 pixels; alone).
         distillation: the teachers and the loss.
-        epochs: lengths of a training.
+        epochs: lengths of a training, or the one length for each backbone.
         compressions: all legal on the study's OS.
         classes, seed, batch_size: fixed for a study.
     """
@@ -63,7 +63,7 @@ class Space:
     resolution: tuple[int, ...]
     stem_stride: tuple[int | Literal["auto"], ...]
     distillation: DistillationSpace
-    epochs: tuple[int, ...]
+    epochs: tuple[int, ...] | Mapping[str, int]
     compressions: tuple[Compression, ...]
     classes: int
     seed: int = 0
@@ -72,7 +72,7 @@ class Space:
     def decode(self, choose: Choose) -> Candidate:
         """Ask `choose` for every open knob and return the Candidate that follows."""
         network = self._network(choose)
-        recipe = self._recipe(choose, network.family)
+        recipe = self._recipe(choose, network.backbone)
         return Candidate(network=network, recipe=recipe, compression=self._compression(choose))
 
     def encode(self, candidate: Candidate) -> dict[str, Value]:
@@ -91,9 +91,9 @@ class Space:
         return _every(self._network)
 
     def count(self) -> int:
-        """Return the number of candidates, exactly: the walks of the three parts are independent but for the family."""
-        recipes = {family: sum(1 for _ in _every(partial(self._recipe, family=family))) for family in self.families}
-        return sum(recipes[network.family] for network in self.networks()) * len(self.compressions)
+        """Return the number of candidates, exactly: the walks of the three parts are independent but for the backbone."""
+        recipes = {name: sum(1 for _ in _every(partial(self._recipe, backbone=name))) for name in self.backbones}
+        return sum(recipes[network.backbone] for network in self.networks()) * len(self.compressions)
 
     def neighbours(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the candidates that differ in one knob: any other value, or the next one where values are ordered.
@@ -121,8 +121,8 @@ class Space:
         for family in self.families:
             for backbone in self.backbones_of(family):
                 self._network(choose_from({"family": family, f"backbone.{family}": backbone}, note))
-            for teacher in self.distillation.teachers:
-                self._recipe(choose_from({"teacher": teacher}, note), family)
+                for teacher in self.distillation.teachers:
+                    self._recipe(choose_from({"teacher": teacher}, note), backbone)
         self._compression(note)
         return tuple(seen.values())
 
@@ -134,6 +134,15 @@ class Space:
     def backbones_of(self, family: str) -> tuple[str, ...]:
         """Return the study's backbones of one family."""
         return tuple(name for name in self.backbones if family_of(name) == family)
+
+    @property
+    def lengths(self) -> tuple[int, ...]:
+        """Every number of epochs that some backbone may be trained for, ascending."""
+        return tuple(sorted({epochs for name in self.backbones for epochs in self.epochs_of(name)}))
+
+    def epochs_of(self, backbone: str) -> tuple[int, ...]:
+        """Return how long a backbone may be trained."""
+        return (self.epochs[backbone],) if isinstance(self.epochs, Mapping) else self.epochs
 
     def _network(self, choose: Choose) -> Network:
         family = _ask(choose, "family", self.families, lambda c: c.network.family)
@@ -153,11 +162,11 @@ class Space:
         strides: tuple[int, ...] = tuple(int(stride) for stride in self.stem_stride)
         return 1 if _ask(choose, "stem_stride", strides, lambda c: c.network.stem_stride) == 1 else 2
 
-    def _recipe(self, choose: Choose, family: str) -> Recipe:
-        defaults = training_defaults(family)
+    def _recipe(self, choose: Choose, backbone: str) -> Recipe:
+        defaults = training_defaults(family_of(backbone))
         teacher = _ask(choose, "teacher", self.distillation.teachers, lambda c: c.recipe.teacher or NONE)
         fixed: dict[str, Any] = {
-            "epochs": _ask(choose, "epochs", self.epochs, lambda c: c.recipe.epochs),
+            "epochs": _ask(choose, "epochs", self.epochs_of(backbone), lambda c: c.recipe.epochs),
             "learning_rate": defaults.learning_rate,
             "weight_decay": defaults.weight_decay,
             "gradient_clip": defaults.gradient_clip,

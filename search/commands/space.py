@@ -59,7 +59,7 @@ def _single(space: Space) -> dict[str, Any]:
     """Choices with one value: they are not asked."""
     lists: Mapping[str, tuple[Any, ...]] = {
         "family": space.families, "width": space.width, "depth": space.depth, "resolution": space.resolution,
-        "stem_stride": space.stem_stride, "teacher": space.distillation.teachers, "epochs": space.epochs,
+        "stem_stride": space.stem_stride, "teacher": space.distillation.teachers, "epochs": space.lengths,
     }  # fmt: skip
     return {name: values[0] for name, values in lists.items() if len(values) == 1}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Mapping
 
 import pytest
 
@@ -50,15 +51,12 @@ def test_at_least_four_networks_fit_and_the_first_within_a_fifth(
     said: list[str] = []
     plan = budget.resolve(_plan(timeout), data, said.append)
     assert plan.search.seconds is not None
-    images = plan.training.images or len(data.train)
-    (epochs,) = plan.training.epochs
-    assert isinstance(epochs, int)
-    costs = sorted(
-        _laws(seconds_at_64)[n.backbone].seconds(n) * epochs * images for n in plan.space(10).networks()
-    )  # fmt: skip
+    images, space = plan.training.images or len(data.train), plan.space(10)
+    laws = _laws(seconds_at_64)
+    costs = sorted(laws[n.backbone].seconds(n) * space.epochs_of(n.backbone)[0] * images for n in space.networks())
     assert 4 * costs[len(costs) // 2] <= plan.search.seconds
     assert costs[0] <= plan.search.seconds / 5
-    assert any("epochs for each network" in line for line in said)
+    assert any(line.startswith("Planned for the timeout") for line in said)
 
 
 def test_what_is_too_slow_is_left_out_and_said(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,6 +65,39 @@ def test_what_is_too_slow_is_left_out_and_said(data: DataSet, monkeypatch: pytes
     plan = budget.resolve(_plan("10m"), data, said.append)
     assert len(plan.space(10).resolution) < 3 or len(plan.networks.width) < 4
     assert any(line.startswith("Too slow for this timeout") for line in said)
+
+
+def test_a_fast_backbone_gets_more_epochs(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    slow, fast = PowerLaw(1.8e-5, 1.0), PowerLaw(6e-6, 1.0)
+    monkeypatch.setattr(budget, "_measure", lambda *_: {"mobilenetv2": slow, "squeezenet1_1": fast})
+    plan = budget.resolve(_plan("10m"), data, print)
+    epochs = plan.training.epochs
+    assert isinstance(epochs, Mapping)
+    assert budget.MOST_EPOCHS > epochs["squeezenet1_1"] == pytest.approx(3 * epochs["mobilenetv2"], abs=3)
+
+
+def test_a_slow_backbone_goes_before_the_sizes_of_all(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its family keeps another; the family's last one stays and the slow sizes go."""
+    plan = load_plan(
+        None,
+        {
+            "networks": {
+                "backbones": ["efficientnet_b0", "efficientnet_lite0", "squeezenet1_1"],
+                "resolution": [32, 64],
+            },
+            "search": {"timeout": "10m"},
+        },
+    )
+    laws = {"efficientnet_b0": PowerLaw(1.0, 1.0), "efficientnet_lite0": PowerLaw(1e-6, 1.0)}
+    monkeypatch.setattr(budget, "_measure", lambda *_: laws | {"squeezenet1_1": PowerLaw(1e-6, 1.0)})
+    trimmed = budget.resolve(plan, data, print)
+    assert trimmed.networks.backbones == ("efficientnet_lite0", "squeezenet1_1")
+    assert (trimmed.networks.width, trimmed.networks.resolution) == (plan.networks.width, (32, 64))
+    laws["efficientnet_lite0"] = PowerLaw(1e-4, 1.0)
+    monkeypatch.setattr(budget, "_measure", lambda *_: laws | {"squeezenet1_1": PowerLaw(1e-6, 1.0)})
+    trimmed = budget.resolve(plan, data, print)
+    assert trimmed.networks.backbones == ("efficientnet_lite0", "squeezenet1_1")
+    assert len(trimmed.networks.width) < len(plan.networks.width)
 
 
 def test_a_measured_law_is_positive_and_grows(data: DataSet) -> None:
