@@ -9,13 +9,12 @@ stores them with their conditions in `benchmarks/results/families_learn.json`.
 from __future__ import annotations
 
 import argparse
-import json
-import platform
 import statistics
 import tempfile
 from pathlib import Path
 
 import torch
+from record import store
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.program import load
@@ -23,7 +22,7 @@ from coreml_pareto.search.budget import DEFAULT_EPOCHS
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.train import Trainer, preprocessing_of
-from coreml_pareto.search.store import Store, tool_versions
+from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.families import training_defaults
 
@@ -48,9 +47,9 @@ def main() -> None:
             defaults = training_defaults(network.family)
             recipe = Recipe(epochs=DEFAULT_EPOCHS, seed=seed, **vars(defaults))
             with tempfile.TemporaryDirectory() as folder:
-                store = Store(Path(folder))
-                trained = Trainer(store, data, "false").train(network, recipe, lambda epoch: None)
-                package = Packager(store, data, {"seed": 0}).package(trained, Compression())
+                kept = Store(Path(folder))
+                trained = Trainer(kept, data, "false").train(network, recipe, lambda step: None)
+                package = Packager(kept, data, {"seed": 0}).package(trained, Compression())
                 top1 = evaluate(load(package), test.batches(preprocessing_of(network), 128), split="test").score["top1"]
                 row = {"network": network.label, "family": network.family, "seed": seed, "test_top1": top1.value,
                        "seconds": trained.record["seconds"]}  # fmt: skip
@@ -61,16 +60,7 @@ def main() -> None:
         print(
             f"{family}: median {statistics.median(row['test_top1'] for row in own):.2%} test top-1 over {len(own)} seeds"
         )
-    conditions = {
-        "epochs": DEFAULT_EPOCHS,
-        "threads": torch.get_num_threads(),
-        "machine": platform.processor() or platform.machine(),
-        "test_images": len(test),
-        "tools": tool_versions(),
-    }
-    results = Path(__file__).parent / "results"
-    results.mkdir(exist_ok=True)
-    (results / "families_learn.json").write_text(json.dumps({"conditions": conditions, "rows": rows}, indent=1) + "\n")
+    store("families_learn", rows, data="digits", epochs=DEFAULT_EPOCHS, test_images=len(test))
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ def score_package(
     return _score(Subject(program, _fitting(program, Target(device, os, compute_units)), batches, measurement))
 
 
-def static_score(program: Program, target: Target) -> dict[str, Reading]:
-    """What needs no data: macs, latency, size, memory and energy."""
-    return _score(Subject(program, _fitting(program, target)))
+def static_score(program: Program, target: Target, measurement: Measurement | None = None) -> dict[str, Reading]:
+    """What needs no data: macs, latency (estimated without `measurement`), size, memory and energy."""
+    return _score(Subject(program, _fitting(program, target), measurement=measurement))
 
 
 def _score(subject: Subject) -> dict[str, Reading]:

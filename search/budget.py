@@ -161,7 +161,7 @@ def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerL
     laws = {}
     for backbone in space.backbones:
         own = sorted((n for n in space.networks() if n.backbone == backbone), key=size)
-        low, high = (_seconds_per_image(network, min(batch, 32), device) for network in (own[0], own[-1]))
+        low, high = (_seconds_per_image(network, min(batch, 64), device) for network in (own[0], own[-1]))
         ratio = math.log(size(own[-1]) / size(own[0])) if len(own) > 1 else 0.0
         exponent = min(1.5, max(0.3, math.log(high / low) / ratio)) if ratio > 0 else 1.0
         laws[backbone] = PowerLaw(high / size(own[-1]) ** exponent, exponent)
@@ -181,7 +181,7 @@ def _seconds_per_image(network: Network, batch: int, device: torch.device) -> fl
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(time.perf_counter() - started)
-    return min(times[1:]) * 1.3 / batch  # 1.3: augmentation, optimiser and the glance at validation images
+    return min(times[1:]) * 1.15 / batch  # 1.15: augmentation, optimiser and the glance at validation images
 
 
 def size(network: Network) -> float:

@@ -181,7 +181,7 @@ def _reason(ranked: Sequence[Result], found: Sequence[Result], axes: Sequence[Ob
     if not any(d.change for other in found for d in differences(other, chosen, known)):
         said = _listed([_figure(chosen, row) for row in known])
         return f"All {len(found)} packages on the front are equal ({said}): the earliest trial is taken."
-    if priority != BALANCED and priority in (row.name for row in known):
+    if priority != BALANCED and all(OBJECTIVES[priority].reading in result.score for result in ranked):
         return _priority_reason(ranked, found, OBJECTIVES[priority])
     compared = [f"{_figure(chosen, row)} ({_best_of(found, chosen, row)})" for row in known]
     return f"The best balance among {len(found)} packages on the front: {_listed(compared)}."

@@ -25,6 +25,7 @@ from coreml_pareto.objectives.preprocessing import PREFIX, Preprocessing
 from coreml_pareto.objectives.program import ImageInput, Program, TensorInput
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.objectives.score import static_score
+from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.spaces.errors import UserError
 
@@ -44,6 +45,7 @@ class Splitting:
     validation: float = 0.15
     test: float = 0.15
     limit: int | None = None
+    max_broken: float = 0.01
     origin: str = "the default"
 
 
@@ -80,7 +82,7 @@ def judge(
         UserError: labels do not match, an input that cannot be fed, or what `score_package` refuses.
     """
     order = match_labels(labels_of(program, labels), data.classes)
-    static = static_score(program, target)
+    static = static_score(program, target, measure(program, target))
     pictures = {"train": data.train, "validation": data.validation}.get(split) or data.open_test("evaluate")
     if not len(pictures):
         raise UserError(f"an accuracy needs images; the {split} split of {data.name} is empty; name another --split")
@@ -269,17 +271,16 @@ def _outputs(program: Program) -> int | None:
 
 
 def _stored_splitting(metadata: Mapping[str, str]) -> Splitting | None:
-    """From `splits` (JSON: seed, validation, test, limit) or `split_seed` alone."""
-    origin = "the package's metadata"
+    """From `splits`, the section of the study as JSON."""
+    text = metadata.get(f"{PREFIX}splits")
+    if text is None:
+        return None
     try:
-        if text := metadata.get(f"{PREFIX}splits"):
-            plain = json.loads(text)
-            known = {key: plain[key] for key in ("seed", "validation", "test", "limit") if key in plain}
-            return replace(Splitting(0, origin=origin), **known)
-        seed = metadata.get(f"{PREFIX}split_seed")
-        return None if seed is None else Splitting(int(seed), origin=origin)
+        plain = json.loads(text)
+        known = {key: plain[key] for key in ("seed", "validation", "test", "limit", "max_broken") if key in plain}
+        return replace(Splitting(0, origin="the package's metadata"), **known)
     except (ValueError, TypeError) as error:
-        raise UserError(f"the package's {PREFIX}split* metadata is unreadable ({error}); remove the entry") from error
+        raise UserError(f"the package's {PREFIX}splits metadata is unreadable ({error}); remove the entry") from error
 
 
 def _same_data(program: Program, data: DataSet) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import final
 
 from rich.console import Console
@@ -10,7 +11,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
-from coreml_pareto.search.run import Result, broken
+from coreml_pareto.search.run import Result
 from coreml_pareto.spaces.compression import spell
 
 
@@ -54,26 +55,26 @@ class Screen:
         detail = f"epoch {running}/{epochs}  loss {loss:.3f}  {reached}{spell_duration(seconds_left)} left"
         self._progress.update(self._task, total=epochs, completed=done, detail=detail)
 
-    def result(self, result: Result, limits: dict[str, float], count: str) -> None:
-        """Print one finished trial on one line."""
+    def result(self, result: Result, over: Sequence[str], count: str) -> None:
+        """Print one finished trial on one line; `over`: the limits that it breaks, `count`: how far the search is."""
         candidate = result.candidate
         what = f"{candidate.network.label}, {spell(candidate.compression)}"
         if candidate.recipe.teacher:
             what += f", taught by {candidate.recipe.teacher}"
-        self.say(f"[dim]{count}[/dim] {what}: {_ending(result, limits)} [dim]({spell_duration(result.seconds)})[/dim]")
+        number = f"trial {result.trial} ({count})" if count else f"trial {result.trial}"
+        self.say(f"[dim]{number}[/dim] {what}: {_ending(result, over)} [dim]({spell_duration(result.seconds)})[/dim]")
 
 
-def _ending(result: Result, limits: dict[str, float]) -> str:
+def _ending(result: Result, over: Sequence[str]) -> str:
     match result.outcome:
         case Scored(score, _, _):
             values = (
                 f"top-1 {score['top1'].value:.1%}, {score['size_bytes'].value / 1e6:.2f} MB, "
                 f"~{score['latency_ms'].value:.2f} ms"
             )
-            over = broken(score, limits)
             return values + (f" [yellow]over the limit of {', '.join(over)}[/yellow]" if over else "")
-        case Infeasible(over, _):
-            return f"[yellow]over the limit of {', '.join(over)}[/yellow], not trained"
+        case Infeasible(limits, _):
+            return f"[yellow]over the limit of {', '.join(limits)}[/yellow], not trained"
         case Pruned(reason, _):
             return f"stopped: {reason}"
         case Failed(stage, cause):

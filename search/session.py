@@ -12,6 +12,7 @@ import json
 import platform
 import random
 import sys
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 from typing import final
@@ -30,11 +31,12 @@ from coreml_pareto.search.stages.train import GLANCE, Step, Trained, Trainer, op
 from coreml_pareto.search.store import Store, tool_versions, write_atomically
 from coreml_pareto.search.study import PLAN, Asked, Study
 from coreml_pareto.search.trial import Laboratory
-from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe, digest_of
+from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
 from coreml_pareto.spaces.distillation import NONE, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import family_of, training_defaults
 from coreml_pareto.spaces.space import Space, Value, auto_stem, choose_from
+from coreml_pareto.spaces.weights import POLICIES, check_policy
 
 PATIENCE = 3
 """Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
@@ -65,6 +67,7 @@ class _Session:
         self.space: Space = plan.space(len(data.classes))
         for teacher in filter(is_checkpoint, plan.distillation.teachers):
             open_checkpoint(Path(teacher), len(data.classes))  # refused now rather than in its first trial
+        check_policy(self._networks(), plan.networks.pretrained)
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
         store = Store(folder / "store")
@@ -72,7 +75,7 @@ class _Session:
             store=store,
             data=data,
             trainer=Trainer(store, data, plan.networks.pretrained, plan.training.device),
-            packager=Packager(store, data, plan.splits.model_dump(include={"seed", "validation", "test", "limit"})),
+            packager=Packager(store, data, plan.splits.model_dump()),
             target=plan.target.resolve(),
             limits=plan.bounds,
             strict=plan.strict,
@@ -89,6 +92,7 @@ class _Session:
         if self.seen or recovered:
             again = f", asking {recovered} unfinished again" if recovered else ""
             self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
+            self._enqueue_missing()
         else:
             for candidate in self._baselines():
                 self.study.enqueue(candidate)
@@ -129,13 +133,19 @@ class _Session:
         self.study.tell(asked, outcome, seconds)
         self.study.note("seconds", self.clock.seconds)
         result = Result(asked.number, asked.candidate, outcome, seconds=seconds)
-        first_of_training = not any(_same_training(result.candidate, other.candidate) for other in self.seen.values())
         self.seen[asked.candidate.digest] = result
-        self.screen.result(result, self.plan.bounds, self._count())
+        self.screen.result(result, self.laboratory.over(result.score), self._count())
         self._check_start()
-        if isinstance(outcome, Scored) and first_of_training:
-            for compression in self._further(asked.candidate):
-                self.study.enqueue(asked.candidate.model_copy(update={"compression": compression}))
+        for further in self._further(result):
+            self.study.enqueue(further)
+
+    def _enqueue_missing(self) -> None:
+        """Put in line what a kill kept out: between a trial's end and the entry of its further compressions."""
+        waiting = {candidate.digest for candidate in self.study.waiting()}
+        last = max(self.seen.values(), key=lambda result: result.trial, default=None)
+        for further in self._further(last) if last else ():
+            if further.digest not in waiting:
+                self.study.enqueue(further)
 
     def _progress(self, step: Step) -> None:
         self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left)
@@ -176,14 +186,18 @@ class _Session:
             told = "; ".join(dict.fromkeys(f"{failed.stage}: {failed.cause}" for failed in causes))
             raise UserError(f"The first {PATIENCE} trials all failed, so the search stops: {told}")
 
-    def _further(self, candidate: Candidate) -> list[Compression]:
-        """Return other compressions for a network just trained, drawn from those not yet tried on it."""
-        others = [c for c in self.space.compressions if c != candidate.compression]
+    def _further(self, result: Result) -> list[Candidate]:
+        """Return other compressions of a network just trained; none where the trial found its training done."""
+        candidate, others = result.candidate, (r for r in self.seen.values() if r.trial < result.trial)
+        if not isinstance(result.outcome, Scored) or any(_same_training(candidate, r.candidate) for r in others):
+            return []
+        choices = [c for c in self.space.compressions if c != candidate.compression]
         draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
-        return draws.sample(others, min(len(others), self.plan.search.packages_per_training - 1))
+        drawn = draws.sample(choices, min(len(choices), self.plan.search.packages_per_training - 1))
+        return [candidate.model_copy(update={"compression": compression}) for compression in drawn]
 
     def _baselines(self) -> list[Candidate]:
-        """Return one plain candidate of each family, the cheapest to train first."""
+        """Return one plain candidate of each family (fp16 where the limits allow), the cheapest to train first."""
         found = []
         for family in self.space.families:
             network = budget.cheapest(tuple(n for n in self.space.networks() if n.family == family))
@@ -191,8 +205,26 @@ class _Session:
                 "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
                 "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
             }  # fmt: skip
-            found.append(self.space.decode(choose_from(values)))
+            found.append(self._within_limits(self.space.decode(choose_from(values))))
         return sorted(found, key=lambda candidate: budget.size(candidate.network))
+
+    def _networks(self) -> Iterator[Network]:
+        """Yield what initial weights are needed for; teachers learn from ImageNet's, never from a checkpoint."""
+        yield from self.space.networks()
+        if self.plan.networks.pretrained in POLICIES:
+            own = (name for name in self.plan.distillation.teachers if name != NONE and not is_checkpoint(name))
+            yield from (self._teacher(name)[0] for name in own)
+
+    def _within_limits(self, plain: Candidate) -> Candidate:
+        """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""
+        for compression in (plain.compression, *self.space.compressions):
+            candidate = plain.model_copy(update={"compression": compression})
+            try:
+                if not self.laboratory.over(self.laboratory.probe(candidate)):
+                    return candidate
+            except Exception:  # its trial fails in the same way and says why
+                return plain
+        return plain
 
     def _teacher(self, name: str) -> tuple[Network, Recipe]:
         """Return the teacher's network and recipe: the study's longest training at its largest input size."""
@@ -230,10 +262,12 @@ class _Session:
         return sum(1 for result in self.seen.values() if not isinstance(result.outcome, Failed))
 
     def _count(self) -> str:
+        """Return how far the budget is spent: trials that count, and time."""
         trials = self.plan.search.trials
-        total = f"/{trials}" if trials else ""
-        left = f" {spell_duration(self.clock.seconds)}" if self.plan.search.timeout else ""
-        return f"{self._counted()}{total}{left}"
+        parts = [f"{self._counted()}/{trials}"] if trials else []
+        if self.plan.search.timeout:
+            parts.append(f"after {spell_duration(self.clock.seconds)}")
+        return ", ".join(parts)
 
 
 def _same_training(a: Candidate, b: Candidate) -> bool:

@@ -34,7 +34,7 @@ from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Sc
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.space import Knob, Space
+from coreml_pareto.spaces.space import Knob, Space, choose_from
 
 DATABASE = "study.db"
 PLAN = "study.yaml"
@@ -103,6 +103,11 @@ class Study:
     def enqueue(self, candidate: Candidate) -> None:
         """Ask for this candidate next, after those already in line."""
         self._study.enqueue_trial(self.space.encode(candidate))
+
+    def waiting(self) -> tuple[Candidate, ...]:
+        """Return the candidates that stand in line."""
+        trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return tuple(self.space.decode(choose_from(trial.system_attrs[FIXED])) for trial in trials)
 
     def ask(self) -> Asked:
         """Return the next candidate to evaluate."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -19,6 +19,7 @@ from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
 from coreml_pareto.objectives.score import static_score
+from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored
 from coreml_pareto.search.run import broken
@@ -28,6 +29,7 @@ from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
 from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.weights import POLICIES
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +60,7 @@ class Laboratory:
         stage = "probe"
         try:
             known = self.probe(candidate)
-            over = broken(known, self.limits, strict=self.strict)
+            over = self.over(known)
             if over:
                 return Infeasible(over, known)
             stage = "teacher"
@@ -75,6 +77,10 @@ class Laboratory:
         except Exception as error:
             log.debug("trial failed in %s", stage, exc_info=True)
             return Failed(stage, f"{type(error).__name__}: {error}".strip())
+
+    def over(self, score: Mapping[str, Reading]) -> tuple[str, ...]:
+        """Return the objectives whose limit is broken by what is known."""
+        return broken(score, self.limits, strict=self.strict)
 
     def probe(self, candidate: Candidate) -> Mapping[str, Reading]:
         """Return the readings that need no training, if a limit asks for any of them.
@@ -94,13 +100,16 @@ class Laboratory:
         else:
             network, own_recipe = self.teach(recipe.teacher)
             note(f"teacher {network.label}, {own_recipe.label}")
-            trained = self.trainer.train(network, own_recipe, progress)
+            # A checkpoint given as initial weights is the students'; it would not fit the teacher.
+            policy = self.trainer.pretrained if self.trainer.pretrained in POLICIES else "auto"
+            trained = replace(self.trainer, pretrained=policy).train(network, own_recipe, progress)
         self.announce(trained)
         return trained
 
     def score(self, package: Path, candidate: Candidate) -> dict[str, Reading]:
         """Return all readings of a saved package, its accuracy on the validation split."""
-        readings = static_score(load(package), self.target)
+        program = load(package)
+        readings = static_score(program, self.target, measure(program, self.target))
         return readings | self._accuracy(package, candidate.network, self.data.validation, "validation")
 
     def test_top1(self, package: Path, candidate: Candidate) -> Reading:

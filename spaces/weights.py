@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -26,6 +28,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 RANDOM = "random"
+POLICIES = ("auto", "true", "false")
+PATIENCE = 10.0
+"""Seconds that a server of weights may be silent."""
 
 
 @final
@@ -46,20 +51,33 @@ def initialise(network: Network, policy: str, seed: int) -> Initial:
     import torch
 
     torch.manual_seed(seed)
-    if policy not in ("auto", "true", "false"):
+    if policy not in POLICIES:
         return _from_file(network, Path(policy))
-    exists = network.width == 1 and network.depth == 1 and backbone_of(network.family, network.backbone).pretrained
-    if policy == "false" or (policy == "auto" and not exists):
+    if policy == "true":
+        _check_imagenet(network)
+    if policy == "false" or not _has_imagenet(network):
         return Initial(build(network), RANDOM)
-    if not exists:
-        raise UserError(
-            f"pretrained: true, but {network.label} has no ImageNet weights: set width and depth to 1, or pretrained: auto."
-        )
     module = _imagenet(network, required=policy == "true")
     if module is None:
         torch.manual_seed(seed)
         return Initial(build(network), RANDOM)
     return Initial(module, f"imagenet-{state_digest(module.state_dict())}")
+
+
+def check_policy(networks: Iterable[Network], policy: str) -> None:
+    """Refuse, before anything is trained, a policy that some network of a space cannot follow.
+
+    Raises:
+        UserError: `true` where no ImageNet weights exist; a checkpoint that does not fit every network.
+    """
+    if policy in ("auto", "false"):
+        return
+    shapes = {(network.backbone, network.width, network.depth): network for network in networks}
+    for network in shapes.values():
+        if policy == "true":
+            _check_imagenet(network)
+        else:
+            _from_file(network, Path(policy))
 
 
 def state_digest(state: dict[str, Tensor]) -> str:
@@ -72,17 +90,24 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
+def _has_imagenet(network: Network) -> bool:
+    plain = network.width == 1 and network.depth == 1
+    return plain and backbone_of(network.family, network.backbone).pretrained is not None
+
+
+def _check_imagenet(network: Network) -> None:
+    if not _has_imagenet(network):
+        raise UserError(
+            f"pretrained: true, but {network.label} has no ImageNet weights: set width and depth to 1, or pretrained: auto."
+        )
+
+
 def _imagenet(network: Network, *, required: bool) -> nn.Module | None:
     """Load ImageNet weights; None when they are out of reach and not required."""
-    offline = not _hub_in_reach()
     try:
-        with _offline(offline):
+        with _offline(not _hub_in_reach()), _impatient():
             return build(network, imagenet=True)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-    ) as error:  # what hub clients raise: URLError and LocalEntryNotFound are OSErrors
+    except (OSError, RuntimeError, ValueError) as error:  # URLError and LocalEntryNotFound are OSErrors
         if required:
             raise UserError(
                 f"pretrained: true, but the ImageNet weights of {network.backbone} could not be loaded "
@@ -133,22 +158,28 @@ def _hub_in_reach() -> bool:
     return True
 
 
-class _offline:
+@contextmanager
+def _offline(active: bool) -> Iterator[None]:
     """Let the hub's client use its cache only, inside the block."""
+    from huggingface_hub import constants
 
-    def __init__(self, active: bool) -> None:
-        self._active = active
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = before or active
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
-    def __enter__(self) -> None:
-        from huggingface_hub import constants
 
-        self._before = constants.HF_HUB_OFFLINE
-        constants.HF_HUB_OFFLINE = self._before or self._active
-
-    def __exit__(self, *_: object) -> None:
-        from huggingface_hub import constants
-
-        constants.HF_HUB_OFFLINE = self._before
+@contextmanager
+def _impatient() -> Iterator[None]:
+    """Give up on a silent server, inside the block; torchvision's downloads would wait for ever."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(PATIENCE)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 @cache

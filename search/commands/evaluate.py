@@ -49,8 +49,9 @@ def evaluate_command(
     target = options.target_of(program, device, release, units)
     drawn = evaluation.splitting_of(program, seed)
     pictures = load_data(
-        data, seed=drawn.seed, validation_share=drawn.validation, test_share=drawn.test, limit=drawn.limit
-    )
+        data, seed=drawn.seed, validation_share=drawn.validation, test_share=drawn.test,
+        max_broken_share=drawn.max_broken, limit=drawn.limit,
+    )  # fmt: skip
     name = cast("evaluation.SplitName", split)
     judged = evaluation.judge(program, pictures, target, split=name, normalisation=normalisation, labels=given)
     images = judged.score["top1"].conditions["images"]

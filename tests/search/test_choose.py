@@ -20,7 +20,7 @@ from coreml_pareto.spaces.errors import UserError
 
 PRIORITIES = ("balanced", *OBJECTIVES)
 LACKING = tuple(row.reading for row in OBJECTIVES.values())
-quick = settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def dominated(result: Result, others: tuple[Result, ...], names: tuple[str, ...]) -> bool:

@@ -6,6 +6,8 @@ channels, or a wrong normalisation, shows at once.
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +26,7 @@ from coreml_pareto.objectives.program import Program, load
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.evaluation import (
     Normalisation,
+    Splitting,
     centre_crop,
     judge,
     labels_of,
@@ -36,6 +39,7 @@ from coreml_pareto.search.evaluation import (
 from coreml_pareto.spaces.errors import UserError
 
 COLOURS = {"red": (220, 20, 20), "green": (20, 220, 20), "blue": (20, 20, 220)}
+SPLITS = json.dumps({"seed": 7, "test": 0.2, "max_broken": 0.3})
 PHONE = Target(find_device("iPhone 15 Pro"), 17)
 HALF = Normalisation((0.5,), (0.25,))
 
@@ -95,7 +99,7 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Program]:
             "plain": convert(folder / "plain.mlpackage", Eye(), image(16, 16), square, None),
             "ruled": convert(
                 folder / "ruled.mlpackage", Eye(), image(16, 16), square, rgb,
-                **{METADATA_KEY: rule, "com.coreml-pareto.split_seed": "7", "com.coreml-pareto.data": "0" * 64},
+                **{METADATA_KEY: rule, "com.coreml-pareto.splits": SPLITS, "com.coreml-pareto.data": "0" * 64},
             ),
         }  # fmt: skip
         return {name: load(path) for name, path in paths.items()}
@@ -158,6 +162,19 @@ def test_what_was_assumed_is_said(packages: dict[str, Program], photos: DataSet)
     assert preprocessing_for(packages["rgb"])[0] == Preprocessing(resolution=16)
 
 
+def test_the_split_is_the_package_s_own(packages: dict[str, Program]) -> None:
+    own = splitting_of(packages["ruled"], None)
+    assert (own.seed, own.test, own.max_broken, own.validation) == (7, 0.2, 0.3, Splitting(0).validation)
+    assert splitting_of(packages["ruled"], 7) == own
+    with pytest.raises(UserError, match="seed 7; got --seed 8"):
+        splitting_of(packages["ruled"], 8)
+    assert splitting_of(packages["rgb"], None) == Splitting(0)
+    assert splitting_of(packages["rgb"], 3).seed == 3
+    damaged = dataclasses.replace(packages["rgb"], metadata={"com.coreml-pareto.splits": "{"})
+    with pytest.raises(UserError, match="metadata is unreadable"):
+        splitting_of(damaged, None)
+
+
 def test_an_image_takes_no_normalisation_and_a_tensor_needs_one(packages: dict[str, Program], photos: DataSet) -> None:
     with pytest.raises(UserError, match="its own scale and bias apply"):
         judge(packages["rgb"], photos, PHONE, normalisation=HALF)
@@ -191,15 +208,6 @@ def test_a_mismatch_names_both_sides() -> None:
 def test_labels_are_matched_by_name(order: list[str]) -> None:
     data = tuple(sorted(order))
     assert [order[i] for i in match_labels(order, data)] == list(data)
-
-
-def test_the_split_is_that_of_the_search(packages: dict[str, Program]) -> None:
-    assert splitting_of(packages["ruled"], None).seed == 7
-    assert splitting_of(packages["ruled"], 7).seed == 7
-    assert splitting_of(packages["rgb"], None).seed == 0
-    assert splitting_of(packages["rgb"], 5).seed == 5
-    with pytest.raises(UserError, match="seed 7; got --seed 3"):
-        splitting_of(packages["ruled"], 3)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,8 @@ from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
-from coreml_pareto.search.study import load_run
+from coreml_pareto.search.study import Study, load_run
+from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
 
 STUDY: dict[str, Any] = {
@@ -151,6 +152,24 @@ def test_a_search_killed_in_training_loses_nothing_finished_and_asks_the_same(tm
     resumed, _ = _search(folder)
     assert [r.candidate for r in resumed.scored()] == [r.candidate for r in finished.scored()]
     assert [r.candidate for r in resumed.scored()][: len(before.scored())] == [r.candidate for r in before.scored()]
+
+
+def test_a_kill_before_the_further_compressions_stand_in_line_loses_none(
+    tmp_path: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    enqueue = Study.enqueue
+
+    def kill(study: Study, candidate: Candidate) -> None:
+        if study.results():
+            raise KeyboardInterrupt
+        enqueue(study, candidate)
+
+    monkeypatch.setattr(Study, "enqueue", kill)
+    with pytest.raises(KeyboardInterrupt):
+        _search(tmp_path)
+    monkeypatch.undo()
+    resumed, _ = _search(tmp_path)
+    assert [r.candidate for r in resumed.scored()] == [r.candidate for r in finished.scored()]
 
 
 def test_a_study_whose_first_trials_all_fail_stops_with_the_cause(

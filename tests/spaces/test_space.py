@@ -117,13 +117,13 @@ def test_the_small_space_is_its_brute_force() -> None:
     assert len(set(space.networks())) == len(list(space.networks())) == len({row[:2] for row in expected})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SPACES)
 def test_count_is_brute_force(space: Space) -> None:
     assert space.count() == sum(1 for _ in brute_force(space))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(SPACES, st.integers(0, 2**32))
 def test_decode_undoes_encode(space: Space, seed: int) -> None:
     candidate = space.decode(randomly(seed))
@@ -134,7 +134,7 @@ def test_decode_undoes_encode(space: Space, seed: int) -> None:
     assert as_tuple(candidate) in set(brute_force(space))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SPACES, st.integers(0, 2**32))
 def test_neighbours_are_legal_other_and_symmetric_among_the_same_knobs(space: Space, seed: int) -> None:
     candidate = space.decode(randomly(seed))

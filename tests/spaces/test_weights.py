@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import socket
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from coreml_pareto.spaces import weights
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import build
-from coreml_pareto.spaces.weights import RANDOM, initialise, state_digest
+from coreml_pareto.spaces.weights import RANDOM, check_policy, initialise, state_digest
 
 
 def network(backbone: str = "mobilenetv3_small", family: str = "mobilenet", **knobs: Any) -> Network:
@@ -114,6 +116,34 @@ def test_scaled_networks_have_no_imagenet_weights(hub: Hub, knobs: dict[str, flo
     with pytest.raises(UserError, match="has no ImageNet weights: set width and depth to 1, or pretrained: auto"):
         initialise(network(**knobs), "true", seed=0)
     assert hub.calls == 0
+
+
+def test_a_policy_is_checked_for_every_network_before_any_is_trained(hub: Hub, tmp_path: Path) -> None:
+    two = [network(), network(resolution=64), network("squeezenet1_1", "squeezenet")]
+    for policy in ("auto", "true", "false"):
+        check_policy(two, policy)
+    with pytest.raises(UserError, match=r"squeezenet1_1×0.5 .*has no ImageNet weights"):
+        check_policy([*two, network("squeezenet1_1", "squeezenet", width=0.5)], "true")
+    torch.save(build(network()).state_dict(), tmp_path / "own.pt")
+    check_policy(two[:2], str(tmp_path / "own.pt"))
+    with pytest.raises(UserError, match=r"fits 0 of \d+ tensors of squeezenet1_1"):
+        check_policy(two, str(tmp_path / "own.pt"))
+    assert hub.calls == 0
+
+
+def test_a_silent_server_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts and never answers, as a firewall does; torchvision's downloads have no limit of their own."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def download(*_: Any, **__: Any) -> nn.Module:
+            urllib.request.urlopen(f"http://127.0.0.1:{server.getsockname()[1]}/weights.pth")
+            raise AssertionError("it answered")
+
+        monkeypatch.setattr(weights, "build", download)
+        monkeypatch.setattr(weights, "PATIENCE", 0.2)
+        with pytest.raises(UserError, match="could not be loaded"):
+            initialise(network(), "true", seed=0)
+    assert socket.getdefaulttimeout() is None
 
 
 def test_torchvisions_weights_go_into_squeezenet(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,9 @@ NETWORKS = {
     "efficientnet_lite0": Network(
         family="efficientnet", backbone="efficientnet_lite0", width=0.5, resolution=32, stem_stride=1, classes=CLASSES
     ),
+    "efficientnet_b0": Network(
+        family="efficientnet", backbone="efficientnet_b0", width=0.25, resolution=32, stem_stride=1, classes=CLASSES
+    ),
     "squeezenet1_1": Network(family="squeezenet", backbone="squeezenet1_1", width=0.5, resolution=48, classes=CLASSES),
 }
 

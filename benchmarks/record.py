@@ -1,0 +1,39 @@
+"""Where every benchmark leaves its figures: `benchmarks/results/<name>.json`, with the conditions that they hold under."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from coreml_pareto.search.store import tool_versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def store(name: str, rows: Sequence[object], **conditions: object) -> None:
+    """Write rows as JSON next to the machine, threads, tool versions and date."""
+    common = {
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+        "tools": tool_versions(),
+    }
+    RESULTS.mkdir(exist_ok=True)
+    content = {"conditions": common | conditions, "rows": rows}
+    (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _processor() -> str:
+    """Return the processor's name: Linux keeps it in a file of its own."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.is_file() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
