@@ -5,7 +5,7 @@ Printed and stored are the bytes of the package on disk against those of the fp3
 program, manifest), and top-1 on the test split with its Wilson interval. On small networks the program is the rest:
 its text does not shrink with the weights.
 
-    python benchmarks/playbook_int8.py [--threads 2] [--epochs 6]
+    python benchmarks/playbook_int8.py [--threads 2] [--epochs 15]
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from record import store
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.program import load
+from coreml_pareto.search.budget import DEFAULT_EPOCHS
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.train import Trainer, preprocessing_of
@@ -62,15 +63,17 @@ def main() -> None:
     """Train, package, compare, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--epochs", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=DEFAULT_EPOCHS)
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
     data = load_data("digits")
     rows: list[Row] = []
     for backbone, width in {**FULL, **SMALL}.items():
+        family = family_of(backbone)
+        side = 48 if family == "squeezenet" else 32  # its maps shrink fast
         network = Network(
-            family=family_of(backbone), backbone=backbone, width=width, resolution=32, stem_stride=1, classes=10
-        )
+            family=family, backbone=backbone, width=width, resolution=side, stem_stride=1, classes=10
+        )  # fmt: skip
         print(f"{network.label}, {chosen.epochs} epochs")
         found = measure(network, chosen.epochs, data)
         for row in found:

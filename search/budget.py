@@ -20,16 +20,17 @@ from torch import nn
 from coreml_pareto.search.config import AUTO, RESOLUTIONS, Plan
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.train import pick_device
+from coreml_pareto.search.teaching import own_teachers, teacher_network, teacher_networks
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.distillation import NONE
-from coreml_pareto.spaces.families import build, family_of
+from coreml_pareto.spaces.families import build, check_input, family_of
 from coreml_pareto.spaces.space import Space, Value
 
 DEFAULT_EPOCHS = 15
 LEAST_EPOCHS, MOST_EPOCHS = 4, 40
-TRAINING_SHARE, UNTAUGHT_SHARE = 0.6, 0.75
-"""Of the timeout that goes to training students, with teachers in the space and without; the rest is for teachers,
-conversion and evaluation."""
+TRAINING_SHARE, TEACHER_SHARE, UNTAUGHT_SHARE = 0.6, 0.15, 0.75
+"""Of the timeout that goes to training students, to training all teachers, and to students where there are none; the
+rest is for conversion and evaluation."""
 
 Say = Callable[[str], None]
 
@@ -50,12 +51,15 @@ class PowerLaw:
 def resolve(plan: Plan, data: DataSet, say: Say) -> Plan:
     """Return the plan with every `auto` decided, and said."""
     plan = _with_resolutions(plan, data)
+    classes = len(data.classes)
+    for network in (*plan.space(classes).networks(), *teacher_networks(plan, classes)):
+        check_input(network)
     seconds = plan.search.seconds
     if plan.training.epochs != AUTO:
         return plan
     if seconds is None:
         return _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
-    laws = _measure(plan.space(len(data.classes)), plan.training.batch_size, pick_device(plan.training.device))
+    laws = _measure(plan.space(classes), plan.training.batch_size, pick_device(plan.training.device))
     return _fit(plan, data, laws, seconds, say)
 
 
@@ -76,9 +80,9 @@ def _with_resolutions(plan: Plan, data: DataSet) -> Plan:
 def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, say: Say) -> Plan:
     """Return the plan with epochs, networks and images that the time allows."""
     trainings = min(40, max(5, round(seconds / 300)))
-    taught = plan.distillation.teachers != (NONE,)
-    share = (TRAINING_SHARE if taught else UNTAUGHT_SHARE) * seconds / trainings
-    images = len(data.train)
+    share = (TRAINING_SHARE if own_teachers(plan) else UNTAUGHT_SHARE) * seconds / trainings
+    available = min(len(data.train), plan.training.images or len(data.train))
+    images = available
 
     def cost(network: Network) -> float:
         return laws[network.backbone].seconds(network)
@@ -86,7 +90,7 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, s
     least = min(cost(network) for network in plan.space(len(data.classes)).networks())
     affordable = int(min(share, seconds / 8) / (LEAST_EPOCHS * least))
     if affordable < images:
-        images = max(8 * len(data.classes), affordable)
+        images = min(available, max(8 * len(data.classes), affordable))
         say(f"The time allows {images} of {len(data.train)} training images per epoch.")
         plan = _updated(plan, "training", images=images)
     before = plan.networks
@@ -103,7 +107,30 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, s
         f"Planned for the timeout: {low if low == high else f'{low} to {high}'} epochs, by backbone, "
         f"about {minutes:.1f} min per training (estimated)."
     )
-    return _updated(plan, "training", epochs=epochs)
+    return _with_teachers(_updated(plan, "training", epochs=epochs), len(data.classes), images, seconds, say)
+
+
+def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, say: Say) -> Plan:
+    """Return the plan with the teachers' epochs; teachers that the time does not allow are left out, and said."""
+    teachers = own_teachers(plan)
+    if not teachers or plan.distillation.teacher_epochs is not None:
+        return plan
+    share, device = TEACHER_SHARE * seconds / len(teachers), pick_device(plan.training.device)
+    costs = {
+        name: images * _seconds_per_image(teacher_network(plan, name, classes), plan.training.batch_size, device)
+        for name in teachers
+    }
+    slow = [name for name in teachers if costs[name] * LEAST_EPOCHS > 2 * share]
+    if slow:
+        say(f"Too slow for this timeout, left out of teachers: {', '.join(slow)}.")
+        left = tuple(name for name in plan.distillation.teachers if name not in slow)
+        plan = _updated(plan, "distillation", teachers=left or (NONE,))
+    if len(slow) == len(teachers):
+        return plan
+    slowest = max(cost for name, cost in costs.items() if name not in slow)
+    epochs = min(MOST_EPOCHS, max(LEAST_EPOCHS, int(share / slowest)))
+    say(f"Teachers: {epochs} epochs, about {epochs * slowest / 60:.1f} min each (estimated).")
+    return _updated(plan, "distillation", teacher_epochs=epochs)
 
 
 def _by_backbone(space: Space, cost: Callable[[Network], float]) -> dict[str, list[float]]:
@@ -161,7 +188,7 @@ def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerL
     laws = {}
     for backbone in space.backbones:
         own = sorted((n for n in space.networks() if n.backbone == backbone), key=size)
-        low, high = (_seconds_per_image(network, min(batch, 64), device) for network in (own[0], own[-1]))
+        low, high = (_seconds_per_image(network, batch, device) for network in (own[0], own[-1]))
         ratio = math.log(size(own[-1]) / size(own[0])) if len(own) > 1 else 0.0
         exponent = min(1.5, max(0.3, math.log(high / low) / ratio)) if ratio > 0 else 1.0
         laws[backbone] = PowerLaw(high / size(own[-1]) ** exponent, exponent)
@@ -170,6 +197,7 @@ def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerL
 
 def _seconds_per_image(network: Network, batch: int, device: torch.device) -> float:
     """Return the time of a training step (the better of two after one to warm up), per image."""
+    batch = min(batch, 64)
     module = build(network).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     side = network.resolution
     images = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)

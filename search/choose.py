@@ -105,21 +105,18 @@ def recommend(
     """The package to take within the limits (the run's own by default).
 
     Raises:
-        UserError: an unknown priority, or a run without a single package.
+        UserError: an unknown priority, or a run without a single trial.
     """
     check_priority(priority)
     bounds = run.limits if limits is None else limits
     names = [objective.name for objective in run.objectives]
     if priority not in (BALANCED, *names):
         names.append(priority)
-    if not run.scored():
-        raise UserError(
-            f"a recommendation needs at least one finished package; {run.folder} has none among "
-            f"{len(run.results)} trials; let the search run on"
-        )
+    if not run.results:
+        raise UserError(f"a recommendation needs at least one finished trial; {run.folder} has none; search on")
     found = front(run, names, bounds, strict)
     if not found:
-        return nothing_fits(run.scored(), bounds, strict=strict or run.strict)
+        return nothing_fits(run.scored() or run.results, bounds, strict=strict or run.strict)
     ranked = _ranked(found, select(names), priority)
     chosen, others = ranked[0], ranked[1 : 1 + RUNNERS_UP]
     axes = select(names)

@@ -7,12 +7,24 @@ override its keys. Unknown keys are refused with the legal ones.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal, final
+from reprlib import Repr
+from typing import Annotated, Any, Literal, final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
@@ -20,6 +32,7 @@ from coreml_pareto.search.duration import parse_duration
 from coreml_pareto.search.limits import parse_limit
 from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Compression
+from coreml_pareto.spaces.choices import Choices
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import FAMILIES, family_of
@@ -28,27 +41,45 @@ from coreml_pareto.spaces.space import Space
 Auto = Literal["auto"]
 AUTO: Auto = "auto"
 RESOLUTIONS = (32, 48, 64, 96, 128, 160, 192, 224)
+USUAL = ("fp16", "int8/channel", "palette-8/tensor", "palette-6/tensor", "palette-4/tensor")
+"""The compressions of a study that names none."""
 
 
 class Section(BaseModel):
-    """A part of a study: frozen, unknown keys refused."""
+    """A part of a study: frozen, unknown keys refused. The descriptions say in plain words what is legal."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, coerce_numbers_to_str=True)
+
+
+Multiplier = Annotated[float, Field(ge=0.1, le=4)]
+Side = Annotated[int, Field(ge=32, le=384)]
+Stride = Annotated[int, Field(ge=1, le=2)]
+_MULTIPLIERS = "one or more multipliers from 0.1 to 4, such as [0.5, 1.0]"
+_SHARE = "a share above 0 and below 0.5, such as 0.15"
+_SEED = "a whole number from 0 on"
+_FROM_1 = "a whole number from 1 on"
 
 
 @final
 class Networks(Section):
     """Which networks: backbones (ours or any of timm), multipliers, input sizes, initial weights."""
 
-    backbones: tuple[str, ...] = (
-        "mobilenetv2", "mobilenetv3_small", "mobilenetv4_conv_small",
-        "efficientnet_b0", "efficientnet_lite0", "squeezenet1_0", "squeezenet1_1",
+    backbones: Choices[str] = Field(
+        default=(
+            "mobilenetv2", "mobilenetv3_small", "mobilenetv4_conv_small",
+            "efficientnet_b0", "efficientnet_lite0", "squeezenet1_0", "squeezenet1_1",
+        ),
+        description="one or more names of backbones or families, such as [mobilenetv2, squeezenet]",
     )  # fmt: skip
-    width: tuple[float, ...] = (0.35, 0.5, 0.75, 1.0)
-    depth: tuple[float, ...] = (1.0,)
-    resolution: tuple[int, ...] | Auto = AUTO
-    stem_stride: tuple[int, ...] | Auto = AUTO
-    pretrained: str = AUTO
+    width: Choices[Multiplier] = Field(default=(0.35, 0.5, 0.75, 1.0), description=_MULTIPLIERS)
+    depth: Choices[Multiplier] = Field(default=(1.0,), description=_MULTIPLIERS)
+    resolution: Choices[Side] | Auto = Field(
+        default=AUTO, description="one or more whole numbers of pixels from 32 to 384, such as [64, 96], or auto"
+    )
+    stem_stride: Choices[Stride] | Auto = Field(
+        default=AUTO, description="the stem's stride is 1 or 2, [1, 2] for both, or auto"
+    )
+    pretrained: str = Field(default=AUTO, description="auto, true, false, or the path of a file with weights")
 
     @field_validator("backbones")
     @classmethod
@@ -57,27 +88,6 @@ class Networks(Section):
         for name in expanded:
             family_of(name)
         return tuple(dict.fromkeys(expanded))
-
-    @field_validator("width", "depth")
-    @classmethod
-    def _positive(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if not values or any(not 0.1 <= value <= 4 for value in values):
-            raise ValueError(f"multipliers lie between 0.1 and 4, got {list(values)}")
-        return values
-
-    @field_validator("resolution")
-    @classmethod
-    def _sides(cls, values: tuple[int, ...] | Auto) -> tuple[int, ...] | Auto:
-        if isinstance(values, tuple) and (not values or any(not 32 <= side <= 384 for side in values)):
-            raise ValueError(f"input resolutions lie between 32 and 384 pixels, got {list(values)}")
-        return values
-
-    @field_validator("stem_stride")
-    @classmethod
-    def _strides(cls, values: tuple[int, ...] | Auto) -> tuple[int, ...] | Auto:
-        if isinstance(values, tuple) and (not values or not set(values) <= {1, 2}):
-            raise ValueError(f"the stem's stride is 1 or 2 (or auto), got {list(values)}")
-        return values
 
     @field_validator("pretrained", mode="before")
     @classmethod
@@ -92,30 +102,39 @@ class Training(Section):
     `epochs` are the lengths to choose from, one for each backbone, or `auto`: planned from the timeout.
     """
 
-    epochs: tuple[PositiveInt, ...] | Mapping[str, PositiveInt] | Auto = AUTO
-    batch_size: int = Field(default=64, ge=2)
-    images: int | None = Field(default=None, ge=8)
-    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    epochs: Choices[PositiveInt] | Mapping[str, PositiveInt] | Auto = Field(
+        default=AUTO,
+        description="one or more whole numbers from 1 on, such as [12, 20], one for each backbone, "
+        "such as {mobilenetv2: 12}, or auto",
+    )
+    batch_size: int = Field(default=64, ge=2, description="a whole number from 2 on, such as 64")
+    images: int | None = Field(default=None, ge=8, description="a whole number from 8 on, such as 5000")
+    device: Literal["auto", "cpu", "cuda", "mps"] = Field(default=AUTO, description="auto, cpu, cuda or mps")
 
 
 @final
 class Splits(Section):
     """How pictures without given splits are split, and how many are used at most."""
 
-    validation: float = Field(default=0.15, gt=0, lt=0.5)
-    test: float = Field(default=0.15, gt=0, lt=0.5)
-    seed: int = 0
-    limit: int | None = Field(default=None, ge=4)
-    max_broken: float = Field(default=0.01, ge=0, le=1)
+    validation: float = Field(default=0.15, gt=0, lt=0.5, description=_SHARE)
+    test: float = Field(default=0.15, gt=0, lt=0.5, description=_SHARE)
+    seed: int = Field(default=0, ge=0, description=_SEED)
+    limit: int | None = Field(default=None, ge=4, description="a whole number from 4 on, such as 5000")
+    max_broken: float = Field(default=0.01, ge=0, le=1, description="a share from 0 to 1, such as 0.01")
 
 
 @final
 class TargetSection(Section):
     """Whose latency, memory and energy are estimated."""
 
-    device: str = "iPhone 15 Pro"
-    os: int = 17
-    compute_units: ComputeUnits = "ALL"
+    device: str = Field(default="iPhone 15 Pro", description="a device's name, such as iPhone 15 Pro")
+    os: int = Field(default=17, description="an iOS release, such as 17")
+    compute_units: ComputeUnits = Field(default="ALL", description="ALL, CPU_AND_NE, CPU_AND_GPU or CPU_ONLY")
+
+    @model_validator(mode="after")
+    def _exists(self) -> TargetSection:
+        self.resolve()
+        return self
 
     def resolve(self) -> Target:
         """Return the device of the catalogue with system and units; unknown ones are refused."""
@@ -126,11 +145,18 @@ class TargetSection(Section):
 class SearchSection(Section):
     """How the space is searched and when it ends (whichever comes first)."""
 
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
-    trials: int | None = Field(default=None, ge=1)
-    timeout: str | None = None
-    seed: int = 0
-    packages_per_training: int = Field(default=2, ge=1)
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = Field(
+        default="tpe", description="tpe, nsga2, nsga3, gp or random"
+    )
+    trials: int | None = Field(default=None, ge=1, description=_FROM_1)
+    timeout: str | None = Field(default=None, description="a duration such as 30m, 8h, 1h30m, or 600 (seconds)")
+    seed: int = Field(default=0, ge=0, description=_SEED)
+    packages_per_training: int = Field(default=2, ge=1, description=_FROM_1)
+
+    @field_validator("timeout", mode="before")
+    @classmethod
+    def _spelled(cls, value: object) -> object:
+        return f"{value}s" if isinstance(value, int | float) and not isinstance(value, bool) else value
 
     @property
     def seconds(self) -> float | None:
@@ -142,42 +168,71 @@ class SearchSection(Section):
 class Plan(Section):
     """A study, whole: what is asked, of which data, from which space, within which limits."""
 
-    name: str = Field(default="search", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
-    data: str | None = None
+    name: str = Field(
+        default="search",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
+        description="letters, digits, dots, dashes and underscores, beginning with a letter or digit",
+    )
+    data: str | None = Field(default=None, description="a folder of pictures, or digits")
     splits: Splits = Splits()
     networks: Networks = Networks()
     distillation: DistillationSpace = DistillationSpace()
-    compression: tuple[str, ...] = ("fp16", "int8/channel", "palette-8/tensor", "palette-6/tensor", "palette-4/tensor")
-    training: Training = Training()
-    objectives: tuple[str, ...] = tuple(OBJECTIVES)
-    limits: Mapping[str, str | float] = Field(default_factory=dict)
-    strict: bool = False
     target: TargetSection = TargetSection()
+    compression: Choices[str] = Field(
+        default=(AUTO,),
+        validate_default=True,
+        description="one or more compressions, such as [fp16, int8/channel], auto (the usual ones) or all",
+    )
+    training: Training = Training()
+    objectives: Choices[str] = Field(default=tuple(OBJECTIVES), description=f"one or more of {', '.join(OBJECTIVES)}")
+    limits: Mapping[str, str | int | float] = Field(
+        default_factory=dict, description="limits by objective, such as {size: 10MB, accuracy: 90%}"
+    )
+    strict: bool = Field(default=False, description="true or false")
     search: SearchSection = SearchSection()
 
-    @field_validator("compression", mode="before")
+    @field_validator("splits", "networks", "distillation", "target", "training", "limits", "search", mode="before")
     @classmethod
-    def _all(cls, value: object) -> object:
-        return tuple(schemes.spell(c) for c in schemes.every_compression()) if value == "all" else value
+    def _left_empty(cls, value: object) -> object:
+        return {} if value is None else value  # a section whose keys are all commented out
+
+    @field_validator("compression")
+    @classmethod
+    def _loadable(cls, names: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        """Expand `auto` and `all` to what the target's iOS loads; refuse what is named and not loaded by it."""
+        target: TargetSection | None = info.data.get("target")
+        os = target.os if target else None  # None: refused already
+        groups = {AUTO: map(schemes.parse, USUAL), "all": schemes.every_compression()}
+        found: list[Compression] = []
+        for name in names:
+            if name in groups:
+                found += [row for row in groups[name] if os is None or schemes.minimum_os(row) <= os]
+            else:
+                found.append(schemes.check(schemes.parse(name), os=os))
+        return tuple(dict.fromkeys(map(schemes.spell, found)))
 
     @model_validator(mode="after")
     def _consistent(self) -> Plan:
         select(self.objectives)
         if self.limits:
             select(self.limits)
-        _ = self.bounds, self.target.resolve(), self.search.seconds
+        _ = self.bounds, self.search.seconds
         for teacher in self.distillation.teachers:
             if teacher != NONE and not is_checkpoint(teacher):
                 family_of(teacher)
-        if isinstance(self.training.epochs, Mapping):
-            without = [name for name in self.networks.backbones if name not in self.training.epochs]
-            if without:
-                raise UserError(
-                    f"training.epochs by backbone lacks {', '.join(without)}: give every backbone its epochs."
-                )
-        if not self.compressions:
-            raise UserError(f"No compression is left that iOS {self.target.os} loads; name one, e.g. fp16.")
+        self._check_epochs()
         return self
+
+    def _check_epochs(self) -> None:
+        if not isinstance(self.training.epochs, Mapping):
+            return
+        backbones, named = self.networks.backbones, self.training.epochs
+        if without := [name for name in backbones if name not in named]:
+            raise UserError(f"training.epochs by backbone lacks {', '.join(without)}: give every backbone its epochs.")
+        if strange := [name for name in named if name not in backbones]:
+            raise UserError(
+                f"training.epochs names {', '.join(strange)}, which networks.backbones does not: leave it out there too."
+            )
 
     @property
     def bounds(self) -> dict[str, float]:
@@ -186,9 +241,8 @@ class Plan(Section):
 
     @property
     def compressions(self) -> tuple[Compression, ...]:
-        """The compressions of the space, each checked against the target's system."""
-        parsed = tuple(schemes.check(schemes.parse(text), os=self.target.os) for text in self.compression)
-        return tuple(dict.fromkeys(parsed))
+        """The compressions of the space; the target's system loads them all."""
+        return tuple(map(schemes.parse, self.compression))
 
     def space(self, classes: int) -> Space:
         """Return the space of candidates; whatever is still `auto` takes the widest choice."""
@@ -222,21 +276,22 @@ def load_plan(study: str | None, overrides: Mapping[str, Any] | None = None) -> 
     """Read a study file or preset (None: the defaults), lay `overrides` over it (nested by section), and check it.
 
     Raises:
-        UserError: no such study, no YAML, an unknown key, an illegal value; the message names the place.
+        UserError: no such study, no readable YAML, an unknown key, an illegal value; the message names the place.
     """
     text, place = _text_of(study)
     try:
         content = yaml.safe_load(text) or {}
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: a date such as 2024-13-45
         raise UserError(f"{place} is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
         raise UserError(
             f"{place} must be a mapping of keys such as data, networks, limits; got {type(content).__name__}."
         )
+    content = _merged(content, overrides or {})
     try:
-        return Plan.model_validate(_merged(content, overrides or {}))
+        return Plan.model_validate(content)
     except ValidationError as error:
-        raise UserError(_explain(error, place)) from error
+        raise UserError(_explain(error, content, place)) from error
 
 
 def dump_plan(plan: Plan) -> str:
@@ -247,15 +302,29 @@ def dump_plan(plan: Plan) -> str:
 def _text_of(study: str | None) -> tuple[str, str]:
     if study is None:
         return "", "the command line"
-    path = Path(study)
-    if path.suffix in (".yaml", ".yml") or path.is_file():
-        if not path.is_file():
-            raise UserError(f"There is no study file {study}; presets are: {', '.join(presets())}.")
-        return path.read_text("utf-8"), study
-    known = presets()
-    if study not in known:
-        raise UserError(f"{study!r} is neither a file nor a preset; presets are: {', '.join(known)}.")
-    return known[study], f"preset {study}"
+    path, known = Path(study), presets()
+    if path.is_file():
+        return _read(path), study
+    if study in known:
+        return known[study], f"preset {study}"
+    if path.is_dir():
+        raise UserError(
+            f"A study is a YAML file or a preset ({', '.join(known)}); {study} is a folder: pictures are given with --data."
+        )
+    if path.suffix in (".yaml", ".yml"):
+        raise UserError(f"There is no study file {study}; presets are: {', '.join(known)}.")
+    raise UserError(f"{study!r} is neither a file nor a preset; presets are: {', '.join(known)}.")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"A study is text in UTF-8; {path} is not (byte {error.start}): save it as UTF-8.") from error
+    except OSError as error:
+        raise UserError(
+            f"A study must be readable; {path} is not ({error.strerror}): check its permissions."
+        ) from error
 
 
 def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
@@ -267,24 +336,54 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _explain(error: ValidationError, place: str) -> str:
-    """Return the first two problems as sentences: where, what came, what is legal."""
-    return "\n".join(_sentence(problem, place) for problem in error.errors()[:2])
+def _explain(error: ValidationError, content: Mapping[str, Any], place: str) -> str:
+    """Return one sentence for each of the first two keys that are wrong: where, what is legal, what came."""
+    told: dict[str, str] = {}
+    for problem in error.errors():
+        keys, field = _field_at(problem["loc"])
+        unknown = problem["type"] in ("extra_forbidden", "invalid_key")
+        where = ".".join((*keys, str(problem["loc"][len(keys)])) if unknown else keys)
+        if unknown:
+            sentence = f"unknown key {where!r}; legal here: {', '.join(_keys_in(field))}."
+        elif problem["type"] == "value_error":
+            sentence = f"{where}: {problem['ctx']['error']}; got {_shown(content, keys)}."
+        else:
+            sentence = f"{where}: {_legal(field)}; got {_shown(content, keys)}."
+        told.setdefault(where, f"{place}: {sentence}")
+    return "\n".join(list(told.values())[:2])
 
 
-def _sentence(problem: Any, place: str) -> str:
-    path = [str(part) for part in problem["loc"]]
-    if problem["type"] == "extra_forbidden":
-        return f"{place}: unknown key {'.'.join(path)!r}; legal here: {', '.join(_legal_keys(path[:-1]))}."
-    what = problem["msg"].removeprefix("Value error, ")
-    return f"{place}: {'.'.join(path) or 'the study'}: {what} (got {problem['input']!r})"
+def _field_at(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], FieldInfo | None]:
+    """Return the keys that lead to a problem and the last one's field; positions and names of types follow the keys."""
+    keys: tuple[str, ...] = ()
+    field, model = None, Plan
+    for part in location:
+        known = getattr(model, "model_fields", {})
+        if part not in known:
+            break
+        keys, field = (*keys, str(part)), known[part]
+        model = field.annotation
+    return keys, field
 
 
-def _legal_keys(path: list[str]) -> list[str]:
-    model: Any = Plan
-    for part in path:
-        model = model.model_fields[part].annotation
+def _keys_in(field: FieldInfo | None) -> list[str]:
+    model: Any = field.annotation if field else Plan
     return list(model.model_fields)
+
+
+def _legal(field: FieldInfo | None) -> str:
+    return (field and field.description) or f"a section with keys such as {', '.join(_keys_in(field)[:3])}"
+
+
+def _shown(content: Any, keys: tuple[str, ...]) -> str:
+    """Return what the study says at a key, shortened, in the words of YAML."""
+    for key in keys:
+        content = content.get(key)
+    if content is None:
+        return "nothing"
+    short = Repr()
+    short.maxlist, short.maxdict, short.maxstring = 8, 8, 60
+    return str(content).lower() if isinstance(content, bool | date) else short.repr(content)
 
 
 __all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "presets"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 
 from coreml_pareto.spaces.errors import UserError
@@ -16,12 +17,12 @@ def parse_duration(text: str) -> float:
     """Return seconds.
 
     Raises:
-        UserError: no duration, or none that is longer than zero.
+        UserError: no duration, or none that is longer than zero and has an end.
     """
     match = _PARTS.fullmatch(text.strip().lower())
     seconds = sum(float(match[unit] or 0) * scale for unit, scale in _SECONDS.items()) if match else 0.0
-    if seconds <= 0:
-        raise UserError(f"A duration is written like 30m, 8h or 1h30m; got {text!r}.")
+    if not 0 < seconds < math.inf:
+        raise UserError(f"A duration is written like 30m, 8h or 1h30m, or in seconds like 600; got {text!r}.")
     return seconds
 
 

@@ -27,13 +27,14 @@ from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.data import DataSet, Split
+from coreml_pareto.search.data.augment import GREY_WEIGHTS
+from coreml_pareto.search.data.folder import few
 from coreml_pareto.spaces.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
 BATCH: Final = 128
 _LAYOUTS: Final = ("RGB", "BGR", "GRAYSCALE", "GRAYSCALE_FLOAT16")
-_LUMA: Final = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R 601-2, as PIL converts RGB to L
-_SHOWN: Final = 5
+_LUMA: Final = np.array(GREY_WEIGHTS, dtype=np.float32)
 
 
 @final
@@ -83,13 +84,19 @@ def judge(
     """
     order = match_labels(labels_of(program, labels), data.classes)
     static = static_score(program, target, measure(program, target))
-    pictures = {"train": data.train, "validation": data.validation}.get(split) or data.open_test("evaluate")
+    pictures = _open(data, split)
     if not len(pictures):
         raise UserError(f"an accuracy needs images; the {split} split of {data.name} is empty; name another --split")
     rule, note = preprocessing_for(program)
     batches = _batches(program, pictures, rule, order, normalisation)
     result = evaluate(program, batches, split=split)
     return Judgement(result.score | static, (note, *_same_data(program, data)))
+
+
+def _open(data: DataSet, split: SplitName) -> Split:
+    if split == "test":
+        return data.open_test("evaluate")
+    return data.train if split == "train" else data.validation
 
 
 def splitting_of(program: Program, seed: int | None) -> Splitting:
@@ -124,7 +131,7 @@ def labels_of(program: Program, given: Sequence[str] | None) -> tuple[str, ...]:
             "order of its outputs: --labels FILE"
         )
     if repeated := [label for label, count in Counter(labels).items() if count > 1]:
-        raise UserError(f"each class has a name of its own; repeated: {_few(repeated)}; correct the labels")
+        raise UserError(f"each class has a name of its own; repeated: {few(repeated)}; correct the labels")
     outputs = _outputs(program)
     if outputs is not None and outputs != len(labels):
         raise UserError(
@@ -145,8 +152,8 @@ def match_labels(package: Sequence[str], data: Sequence[str]) -> NDArray[np.int6
     unseen = [name for name in index if name not in set(names)]
     if unknown or unseen:
         raise UserError(
-            f"the package and the data must have the same classes; only in the data: {_few(unknown)}; only in the "
-            f"package: {_few(unseen)}; rename the class folders, or leave the extra ones out"
+            f"the package and the data must have the same classes; only in the data: {few(unknown) or 'none'}; only "
+            f"in the package: {few(unseen) or 'none'}; rename the class folders, or leave the extra ones out"
         )
     return np.array([index[name] for name in names], dtype=np.int64)
 
@@ -292,11 +299,6 @@ def _same_data(program: Program, data: DataSet) -> Iterator[str]:
         yield "the pictures and splits are those of the package's own search"
     else:
         yield "warning: the pictures or splits are not those of the package's own search: it may have trained on some"
-
-
-def _few(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return (", ".join(names[:_SHOWN]) or "none") + more
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from coreml_pareto.objectives.reading import Reading
+from coreml_pareto.objectives.reading import Reading, Score
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.compression import minimum_os
@@ -40,7 +40,14 @@ def row(result: Result, run: Run) -> dict[str, Any]:
         **dict(cell for name in _READINGS for cell in cells(name, score.get(name))),
         "minimum_os": run.target.device.system(minimum_os(result.candidate.compression)),
         **run.target.conditions,
+        "battery": battery(score),
     }
+
+
+def battery(score: Score) -> str | None:
+    """Which battery a charge was reckoned with, `12.70 Wh, 3.87 V (published)`; None without a charge."""
+    charge = score.get("energy_mah")
+    return None if charge is None else charge.conditions.get("battery")
 
 
 def cells(name: str, reading: Reading | None) -> Iterator[tuple[str, Any]]:
@@ -65,7 +72,7 @@ def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 def _head() -> tuple[str, ...]:
     before = ("trial", "candidate", "package", "top1", "top1_low", "top1_high", "top5", "test_top1")
     readings = (key for name in _READINGS for key, _ in cells(name, None))
-    return (*before, *readings, "minimum_os", "device", "os", "compute_units")
+    return (*before, *readings, "minimum_os", "device", "os", "compute_units", "battery")
 
 
 def _value(reading: Reading | None, as_count: bool = False) -> float | int | None:

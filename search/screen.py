@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import final
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from coreml_pareto.search.duration import spell_duration
@@ -41,12 +42,15 @@ class Screen:
         self._progress.stop()
 
     def say(self, text: str) -> None:
-        """Print a line; where no terminal wraps it, it stays one line."""
-        self.console.print(text, highlight=False, soft_wrap=not self.console.is_terminal)
+        """Print a line as it is; where no terminal wraps it, it stays one line."""
+        self._print(escape(text))
+
+    def _print(self, marked: str) -> None:
+        self.console.print(marked, highlight=False, emoji=False, soft_wrap=not self.console.is_terminal)
 
     def note(self, text: str) -> None:
         """Name what is being done now."""
-        self._progress.update(self._task, description=text, total=None, completed=0, detail="", visible=True)
+        self._progress.update(self._task, description=escape(text), total=None, completed=0, detail="", visible=True)
 
     def step(self, done: float, epochs: int, loss: float, top1: float | None, seconds_left: float) -> None:
         """Show where a training stands: epoch, loss, top-1 (of the torch network, for orientation), time left."""
@@ -62,7 +66,9 @@ class Screen:
         if candidate.recipe.teacher:
             what += f", taught by {candidate.recipe.teacher}"
         number = f"trial {result.trial} ({count})" if count else f"trial {result.trial}"
-        self.say(f"[dim]{number}[/dim] {what}: {_ending(result, over)} [dim]({spell_duration(result.seconds)})[/dim]")
+        self._print(
+            f"[dim]{number}[/dim] {escape(what)}: {_ending(result, over)} [dim]({spell_duration(result.seconds)})[/dim]"
+        )
 
 
 def _ending(result: Result, over: Sequence[str]) -> str:
@@ -76,9 +82,9 @@ def _ending(result: Result, over: Sequence[str]) -> str:
         case Infeasible(limits, _):
             return f"[yellow]over the limit of {', '.join(limits)}[/yellow], not trained"
         case Pruned(reason, _):
-            return f"stopped: {reason}"
+            return f"stopped: {escape(reason)}"
         case Failed(stage, cause):
-            return f"[red]failed in {stage}[/red]: {cause}"
+            return f"[red]failed in {stage}[/red]: {escape(cause)}"
 
 
 class Clock:

@@ -12,8 +12,6 @@ import json
 import platform
 import random
 import sys
-from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 from typing import final
 
@@ -27,15 +25,15 @@ from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import GLANCE, Step, Trained, Trainer, open_checkpoint
-from coreml_pareto.search.store import Store, tool_versions, write_atomically
-from coreml_pareto.search.study import PLAN, Asked, Study
+from coreml_pareto.search.stages.train import GLANCE, Step, Trained, Trainer, check_device, open_checkpoint
+from coreml_pareto.search.store import Store, installed_version, tool_versions, write_atomically
+from coreml_pareto.search.study import PLAN, REQUEST, STORE, Asked, Study
+from coreml_pareto.search.teaching import teacher_network, teacher_networks, teacher_recipe
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
 from coreml_pareto.spaces.distillation import NONE, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import family_of, training_defaults
-from coreml_pareto.spaces.space import Space, Value, auto_stem, choose_from
+from coreml_pareto.spaces.space import Space, Value, choose_from
 from coreml_pareto.spaces.weights import POLICIES, check_policy
 
 PATIENCE = 3
@@ -49,8 +47,10 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
         UserError: bad data, a folder that holds another study, or a study none of whose first trials can be finished.
         KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
     """
+    check_device(plan.training.device)
     clock = Clock()  # reading the pictures and planning are part of the time that was given
     data = _load(plan, screen)
+    _check(plan, len(data.classes))
     plan = _resolved(plan, folder, data, screen)
     data = _limited(data, plan)
     session = _Session(plan, folder, data, screen, clock)
@@ -65,12 +65,9 @@ class _Session:
     def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> None:
         self.plan, self.data, self.screen, self.folder, self.clock = plan, data, screen, folder, clock
         self.space: Space = plan.space(len(data.classes))
-        for teacher in filter(is_checkpoint, plan.distillation.teachers):
-            open_checkpoint(Path(teacher), len(data.classes))  # refused now rather than in its first trial
-        check_policy(self._networks(), plan.networks.pretrained)
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
-        store = Store(folder / "store")
+        store = Store(folder / STORE)
         self.laboratory = Laboratory(
             store=store,
             data=data,
@@ -208,13 +205,6 @@ class _Session:
             found.append(self._within_limits(self.space.decode(choose_from(values))))
         return sorted(found, key=lambda candidate: budget.size(candidate.network))
 
-    def _networks(self) -> Iterator[Network]:
-        """Yield what initial weights are needed for; teachers learn from ImageNet's, never from a checkpoint."""
-        yield from self.space.networks()
-        if self.plan.networks.pretrained in POLICIES:
-            own = (name for name in self.plan.distillation.teachers if name != NONE and not is_checkpoint(name))
-            yield from (self._teacher(name)[0] for name in own)
-
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""
         for compression in (plain.compression, *self.space.compressions):
@@ -227,20 +217,8 @@ class _Session:
         return plain
 
     def _teacher(self, name: str) -> tuple[Network, Recipe]:
-        """Return the teacher's network and recipe: the study's longest training at its largest input size."""
-        family, loss = family_of(name), self.plan.distillation
-        defaults = training_defaults(family)
-        resolution = loss.teacher_resolution or max(self.space.resolution)
-        network = Network(
-            family=family, backbone=name, width=loss.teacher_width, resolution=resolution,
-            stem_stride=auto_stem(family, resolution), classes=len(self.data.classes),
-        )  # fmt: skip
-        recipe = Recipe(
-            epochs=loss.teacher_epochs or max(self.space.lengths),
-            batch_size=self.plan.training.batch_size,
-            seed=self.plan.search.seed, **dataclasses.asdict(defaults),
-        )  # fmt: skip
-        return network, recipe
+        classes = len(self.data.classes)
+        return teacher_network(self.plan, name, classes), teacher_recipe(self.plan, name, classes)
 
     def _announce(self, teacher: Trained) -> None:
         """Say once how good a teacher is, and keep it with the study."""
@@ -289,9 +267,19 @@ def _load(plan: Plan, screen: Screen) -> DataSet:
     return data
 
 
+def _check(plan: Plan, classes: int) -> None:
+    """Refuse, before the run folder exists, what some trial could not be made with: teachers and initial weights."""
+    for teacher in filter(is_checkpoint, plan.distillation.teachers):
+        open_checkpoint(Path(teacher), classes)
+    teachers = tuple(teacher_networks(plan, classes))
+    check_policy(plan.space(classes).networks(), plan.networks.pretrained)
+    if plan.networks.pretrained in POLICIES:  # a checkpoint is the students'
+        check_policy(teachers, plan.networks.pretrained)
+
+
 def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen) -> Plan:
     """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
-    request = folder / "request.json"
+    request = folder / REQUEST
     asked = plan.model_dump(mode="json")
     if request.is_file() and (folder / PLAN).is_file():
         _check_same(json.loads(request.read_text()), asked, data, folder)
@@ -311,7 +299,8 @@ def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataS
         raise UserError(
             f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
         )
-    changed = [key for key in asked if _without_budget(stored.get(key)) != _without_budget(asked[key])]
+    compared = [key for key in asked if key != "data"]  # one folder has many names; the digest knows it
+    changed = [key for key in compared if _without_budget(stored.get(key)) != _without_budget(asked[key])]
     if changed:
         raise UserError(
             f"{folder} holds a run that differs in {', '.join(changed)}; choose another --run folder, or ask the same."
@@ -334,19 +323,10 @@ def _limited(data: DataSet, plan: Plan) -> DataSet:
 
 
 def _environment(data: DataSet) -> dict[str, object]:
-    packages = ("coreml-pareto", "optuna", "numpy", "pillow", "scikit-learn")
+    packages = ("optuna", "scikit-learn")
     return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "data": {"name": data.name, "digest": data.digest},
-        "packages": tool_versions() | {name: _version(name) for name in packages},
+        "packages": tool_versions() | {name: installed_version(name) for name in packages},
     }
-
-
-def _version(name: str) -> str:
-    from importlib.metadata import PackageNotFoundError
-
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "not installed"

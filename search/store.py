@@ -12,13 +12,13 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import final
 
 from coreml_pareto.spaces.candidate import digest_of
 
-TOOLS = ("coremltools", "timm", "torch", "torchvision")
+TOOLS = ("coreml-pareto", "coremltools", "numpy", "pillow", "timm", "torch", "torchvision")
 
 
 @final
@@ -69,8 +69,16 @@ def stage_key(**reads: object) -> str:
 
 @cache
 def tool_versions() -> dict[str, str]:
-    """Return the versions of the libraries whose output the store keeps; builds of one release count as one."""
-    return {name: version(name).split("+")[0] for name in TOOLS}
+    """Return the versions of what the store's results were made by, ours included; builds of a release count as one."""
+    return {name: installed_version(name).split("+")[0] for name in TOOLS}
+
+
+def installed_version(name: str) -> str:
+    """Return a distribution's version; `not installed` where it runs from its source."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
 
 
 def write_atomically(path: Path, text: str) -> None:

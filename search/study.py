@@ -4,8 +4,11 @@
 |--------------|--------------|-----------------------------------------------|----------------------------|
 | `Scored`     | complete     | the readings                                  | > 0 for each broken limit  |
 | `Infeasible` | complete     | those known, the worst infinity for the rest  | > 0 for each broken limit  |
-| `Pruned`     | complete     | those known, the worst infinity for the rest  | as known                   |
+| `Pruned`     | complete     | those known, the worst infinity for the rest  | > 0 for each broken limit  |
 | `Failed`     | fail         | none                                          | none                       |
+
+A limit whose reading is not known has the constraint 0, neither broken nor kept with room: the `gp` sampler wants the
+same constraints of every trial, and to the others a 0 is as good as none.
 
 The sampler is rebuilt before each ask from the study's seed and the number of trials told, so a resumed search asks
 what an uninterrupted one would. Each trial keeps its candidate, outcome and readings as user attributes: the SQLite
@@ -14,11 +17,13 @@ file is the record, and any Optuna tool can open it. Heavy files lie in the stor
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import sqlite3
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, assert_never, final
@@ -38,7 +43,10 @@ from coreml_pareto.spaces.space import Knob, Space, choose_from
 
 DATABASE = "study.db"
 PLAN = "study.yaml"
+REQUEST = "request.json"
+STORE = "store"
 INTERRUPTED = "interrupted"
+SECONDS = 60  # to wait for another process that writes into the database
 FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stands in line
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -74,14 +82,19 @@ class Study:
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.plan, self.space = folder, plan, space
         self.objectives = select(plan.objectives)
+        known = plan.name in _studies(folder / DATABASE)
         with _unexcited():
-            self._study = optuna.create_study(
-                storage=_storage(folder),
-                study_name=plan.name,
-                directions=[row.direction for row in self.objectives],
-                load_if_exists=True,
-            )
-            self._study.set_metric_names([row.reading for row in self.objectives])
+            self._study = self._load(_storage(folder)) if known else self._create(_storage(folder))
+
+    def _load(self, storage: optuna.storages.RDBStorage) -> optuna.Study:
+        """Open the study without a write: a run folder may lie where nothing can be written."""
+        return optuna.load_study(study_name=self.plan.name, storage=storage)
+
+    def _create(self, storage: optuna.storages.RDBStorage) -> optuna.Study:
+        directions = [row.direction for row in self.objectives]
+        study = optuna.create_study(study_name=self.plan.name, storage=storage, directions=directions)
+        study.set_metric_names([row.reading for row in self.objectives])
+        return study
 
     def recover(self) -> int:
         """Make room for trials that a killed process left unfinished; return how many.
@@ -175,11 +188,13 @@ class Study:
         return [t for t in trials if "repeats" not in t.user_attrs and INTERRUPTED not in t.user_attrs]
 
     def _violations(self, score: Mapping[str, Reading]) -> dict[str, float]:
-        rows = [OBJECTIVES[name] for name in self.plan.bounds]
+        """Return by what share of its bound each limit is broken: samplers add them up, and bytes would swamp points."""
+        bounds = {OBJECTIVES[name]: bound for name, bound in self.plan.bounds.items()}
         return {
-            row.name: violation(score[row.reading], row, self.plan.bounds[row.name], strict=self.plan.strict)
-            for row in rows
+            row.name: violation(score[row.reading], row, bound, strict=self.plan.strict) / (bound or 1.0)
             if row.reading in score
+            else 0.0
+            for row, bound in bounds.items()
         }
 
 
@@ -187,27 +202,94 @@ def load_run(folder: Path) -> Run:
     """Read a run folder without running anything.
 
     Raises:
-        UserError: there is no run in this folder.
+        UserError: there is no run in this folder, or its record is damaged.
     """
     if not (folder / DATABASE).is_file() or not (folder / PLAN).is_file():
         raise UserError(
             f"{folder} is no run folder (it has no {DATABASE}): give the folder that `search` wrote, e.g. runs/quickstart."
         )
-    plan = load_plan(str(folder / PLAN))
+    plan = _stored_plan(folder / PLAN)
+    if plan.name not in _studies(folder / DATABASE):
+        raise _damaged(folder / DATABASE, f"it holds no study {plan.name!r}")
     return Study(folder, plan, plan.space(classes=2)).run()
+
+
+def check_record(folder: Path) -> None:
+    """Refuse a run folder whose record is damaged, before anything is read or trained for it.
+
+    A folder without a record, or with the first files of one whose search was killed early, is none of these.
+    """
+    studies = _studies(folder / DATABASE)
+    if (folder / REQUEST).is_file():
+        _check_request(folder / REQUEST)
+    if (folder / PLAN).is_file():
+        plan = _stored_plan(folder / PLAN)
+        begun = (folder / DATABASE).is_file() and (folder / STORE).is_dir()
+        if begun and plan.name not in studies:
+            raise _damaged(folder / DATABASE, f"it holds no study {plan.name!r}")
+
+
+def _stored_plan(path: Path) -> Plan:
+    try:
+        plan = load_plan(str(path))
+    except (UserError, UnicodeDecodeError) as error:
+        raise _damaged(path, str(error).removeprefix(f"{path}: ")) from error
+    if "search" not in plan.model_fields_set:  # the last of the sections that `dump_plan` writes
+        raise _damaged(path, "it ends early")
+    return plan
+
+
+def _check_request(path: Path) -> None:
+    try:
+        whole = isinstance(json.loads(path.read_text("utf-8")), dict)
+    except ValueError:  # UnicodeDecodeError and JSONDecodeError
+        whole = False
+    if not whole:
+        raise _damaged(path, "it is no JSON object")
+
+
+def _studies(database: Path) -> set[str]:
+    """Return the names of the studies in an SQLite file after a search for damage; none where there is no file."""
+    if not database.is_file():
+        return set()
+    try:
+        address = f"{database.resolve().as_uri()}?mode=rw"  # what a killed process was writing is rolled back
+        with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
+            (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+            if verdict != "ok":
+                raise sqlite3.DatabaseError(verdict)
+            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+            rows = connection.execute("SELECT study_name FROM studies") if "studies" in tables else ()
+            return {name for (name,) in rows}
+    except sqlite3.DatabaseError as error:
+        raise _damaged(database, str(error)) from error
+
+
+def _damaged(path: Path, why: str) -> UserError:
+    told = " ".join(why.split()).rstrip(".")
+    return UserError(
+        f"{path} is damaged ({told}); restore it, or search in another --run folder; "
+        f"the packages are still in {path.parent / STORE}."
+    )
 
 
 @contextmanager
 def _unexcited() -> Iterator[None]:
-    """Silence Optuna's notes that samplers, constraints and metric names are experimental."""
+    """Silence Optuna's notes that samplers, constraints and metric names are experimental, and two of `gp`.
+
+    `gp` takes the worst infinity for the worst value seen, which is what is meant by it; and it warns that more than
+    four objectives are slow: with five an ask takes below a second at 45 trials, little beside a training.
+    """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        warnings.filterwarnings("ignore", "Clip non-finite values to the min/max finite values", UserWarning)
+        warnings.filterwarnings("ignore", "Box decomposition", UserWarning)
         yield
 
 
 def _storage(folder: Path) -> optuna.storages.RDBStorage:
     address = f"sqlite:///{(folder / DATABASE).resolve()}"
-    return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": 60}})
+    return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": SECONDS}})
 
 
 def _suggest(trial: optuna.Trial, knob: Knob) -> Any:

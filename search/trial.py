@@ -56,7 +56,11 @@ class Laboratory:
     announce: Callable[[Trained], None]
 
     def evaluate(self, candidate: Candidate, progress: Progress, note: Callable[[str], None]) -> Outcome:
-        """Return how a candidate ends; only an interrupt or a user's error passes through."""
+        """Return how a candidate ends; only the end of time and an interrupt pass through.
+
+        What is wrong with the study as a whole was refused before its first trial; a refusal here is this
+        candidate's alone, or the first three trials all fail by it.
+        """
         stage = "probe"
         try:
             known = self.probe(candidate)
@@ -72,8 +76,10 @@ class Laboratory:
             package = self.packager.package(trained, candidate.compression)
             stage = "score"
             return Scored(self.score(package, candidate), package, self._provenance(trained))
-        except (UserError, OutOfTime):
+        except OutOfTime:
             raise
+        except UserError as refusal:
+            return Failed(stage, str(refusal))
         except Exception as error:
             log.debug("trial failed in %s", stage, exc_info=True)
             return Failed(stage, f"{type(error).__name__}: {error}".strip())

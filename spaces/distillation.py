@@ -7,11 +7,16 @@ Romero et al. 2015 (FitNets, arXiv:1412.6550): hints from the teacher's feature 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import final
+from typing import Annotated, final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from coreml_pareto.spaces.choices import Choices
 
 NONE = "none"
+Weight = Annotated[float, Field(ge=0)]
+Temperature = Annotated[float, Field(ge=1, le=10)]
+_WEIGHTS = "one or more weights of the loss, 0 or more, such as [0.5, 1.0]"
 
 
 def is_checkpoint(teacher: str) -> bool:
@@ -24,37 +29,33 @@ class DistillationSpace(BaseModel):
     """The values that each knob of distillation may take; `none` among the teachers is "no distillation".
 
     A teacher is a backbone's name (one of ours or any of timm), fine-tuned once on the data set, or the folder of a
-    finished training (`RUN/store/train/KEY`) on the same classes.
+    finished training (`RUN/store/train/KEY`) on the same classes. The descriptions say in plain words what is legal.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    teachers: tuple[str, ...] = (NONE,)
-    temperature: tuple[float, ...] = (3.0, 4.0, 5.0)
-    hard_weight: tuple[float, ...] = (0.3, 0.5, 1.0)
-    soft_weight: tuple[float, ...] = (0.5, 1.0)
-    feature_weight: tuple[float, ...] = (0.0, 0.1)
-    teacher_width: float = Field(default=1.0, gt=0)
-    teacher_resolution: int | None = Field(default=None, ge=32, le=384)
-    teacher_epochs: int | None = Field(default=None, ge=1)
+    teachers: Choices[str] = Field(
+        default=(NONE,),
+        description="one or more of: none, a backbone's name, the folder of a finished training; "
+        "such as [none, mobilenetv3_large]",
+    )
+    temperature: Choices[Temperature] = Field(
+        default=(3.0, 4.0, 5.0), description="one or more temperatures from 1 to 10, such as [3, 4, 5]"
+    )
+    hard_weight: Choices[Weight] = Field(default=(0.3, 0.5, 1.0), description=_WEIGHTS)
+    soft_weight: Choices[Weight] = Field(default=(0.5, 1.0), description=_WEIGHTS)
+    feature_weight: Choices[Weight] = Field(default=(0.0, 0.1), description=_WEIGHTS)
+    teacher_width: float = Field(default=1.0, ge=0.1, le=4, description="a multiplier from 0.1 to 4, such as 0.75")
+    teacher_resolution: int | None = Field(
+        default=None, ge=32, le=384, description="a whole number of pixels from 32 to 384, such as 96"
+    )
+    teacher_epochs: int | None = Field(default=None, ge=1, description="a whole number from 1 on, such as 20")
 
-    @field_validator("temperature")
-    @classmethod
-    def _temperatures(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(not 1 <= value <= 10 for value in values):
-            raise ValueError(f"temperatures lie between 1 and 10 (3 to 5 suits most), got {list(values)}")
-        return values
-
-    @field_validator("hard_weight", "soft_weight", "feature_weight")
-    @classmethod
-    def _weights(cls, values: tuple[float, ...]) -> tuple[float, ...]:
-        if any(value < 0 for value in values):
-            raise ValueError(f"weights of the loss are not negative, got {list(values)}")
-        return values
-
-    @field_validator("hard_weight", "soft_weight", "feature_weight", "temperature", "teachers")
-    @classmethod
-    def _not_empty(cls, values: tuple[object, ...]) -> tuple[object, ...]:
-        if not values:
-            raise ValueError("a knob needs at least one value")
-        return tuple(dict.fromkeys(values))
+    @model_validator(mode="after")
+    def _teaches(self) -> DistillationSpace:
+        if 0 in self.hard_weight and 0 in self.soft_weight and 0 in self.feature_weight:
+            raise ValueError(
+                "a loss whose hard_weight, soft_weight and feature_weight are all 0 teaches nothing, and these lists "
+                "allow it: take the 0 out of one of them"
+            )
+        return self

@@ -73,6 +73,29 @@ def check_network(network: Network) -> Network:
     return network
 
 
+def check_input(network: Network) -> Network:
+    """Return `network` if it takes pictures of its resolution; ours all do, timm's others are tried on a black one.
+
+    Raises:
+        UserError: it does not, with what it said.
+    """
+    if network.family != TIMM:
+        return network
+    import torch
+
+    side = network.resolution
+    try:
+        with torch.no_grad():
+            build(network).eval()(torch.zeros(1, 3, side, side))
+    except Exception as error:  # timm's networks refuse in many ways, asserts among them
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(
+            f"{network.backbone} takes no pictures of {side}x{side} pixels ({told[:120]}): "
+            "name a resolution that suits it, or leave it out."
+        ) from error
+    return network
+
+
 def build(network: Network, *, imagenet: bool = False) -> nn.Module:
     """Build the torch module of a network: images [batch, 3, side, side], normalised, to logits [batch, classes].
 

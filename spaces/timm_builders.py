@@ -61,8 +61,12 @@ def efficientnet_v2(network: Network, pretrained: bool, base: tuple[float, float
 
 
 def any_timm(network: Network, pretrained: bool) -> nn.Module:
-    """Any other network of timm by its name, as it is."""
-    model: nn.Module = timm.create_model(network.backbone, pretrained=pretrained, num_classes=network.classes)
+    """Any other network of timm by its name, as it is; those of a fixed input size are made for the resolution."""
+    config = timm.get_pretrained_cfg(network.backbone, allow_unregistered=False)
+    size: dict[str, Any] = {"img_size": network.resolution} if config is not None and config.fixed_input_size else {}
+    model: nn.Module = timm.create_model(
+        network.backbone, pretrained=pretrained, num_classes=network.classes, **size
+    )  # fmt: skip
     return model
 
 

@@ -127,8 +127,10 @@ def _check_os(device: Device, os: int) -> None:
         raise UserError(f"os is an iOS release that runs ML programs: {known} (macOS 14 counts as 17); got {os}")
     first, latest = device.os_first or _RELEASES[0], device.os_latest or _RELEASES[-1]
     if not first <= os <= latest:
+        counted = f" (counted as iOS {first} to {latest})" if device.is_mac else ""
         raise UserError(
-            f"{device.name} runs {device.system(first)} to {latest}; got {os}; name a release in that range"
+            f"{device.name} runs {device.system(first)} to {device.system(latest).split()[-1]}{counted}; got {os}; "
+            "name a release in that range, or another device (--device; `coreml-pareto devices` lists all)"
         )
 
 

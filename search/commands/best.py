@@ -32,8 +32,8 @@ def best_command(
 ) -> None:
     """Recommend one package of a search within limits, the reason in a sentence, and two runners-up.
 
-    Limits replace the study's own, one by one. When nothing fits: exit code 3, the nearest package per limit, and how
-    little would have to give way.
+    Limits replace the study's own, one by one. When nothing fits: exit code 3, the nearest candidate per limit, and
+    how little would have to give way; where nothing was trained, as far as it is known without.
 
     Example: `coreml-pareto best runs/quickstart --max-size 500KB --priority accuracy`
     """
@@ -49,7 +49,7 @@ def best_command(
     if not isinstance(answer, Recommendation):
         if as_json:
             options.print_json([])
-        typer.echo("\n".join(refusal(answer)), err=True)
+        typer.echo("\n".join(refusal(record, answer)), err=True)
         raise typer.Exit(options.NOTHING_FITS)
     if as_json:
         _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)])
@@ -68,6 +68,6 @@ def _show(run: Run, answer: Recommendation, limits: Limits) -> None:
     from coreml_pareto.search.report.words import conditions
     from coreml_pareto.search.rows import row
 
-    screen = options.console()
+    screen = options.console(markup=False)
     screen.print(best_panel(answer, row(answer.chosen, run)["package"], limits))
     screen.print(conditions(run, [answer.chosen]), style="dim")

@@ -84,7 +84,7 @@ def _print_all(devices: Sequence[Device]) -> None:
         numbers = (device.mem_bw_gb_s, device.energy_wh)
         shown = ("" if number is None else f"{number:.1f}" for number in numbers)
         table.add_row(device.name, str(device.year), device.soc, _systems(device), *shown)
-    screen = options.console()
+    screen = options.console(markup=False)
     screen.print(table)
     screen.print("`coreml-pareto devices NAME` shows one with what its estimates rest on.", style="dim")
 
@@ -100,6 +100,6 @@ def _print_one(device: Device) -> None:
             value = ", ".join(f"{name.removesuffix('_src')} {tag}" for name, tag in value.items())
         said = "not published" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), said)
-    screen = options.console()
+    screen = options.console(markup=False)
     screen.print(table)
     screen.print("Estimates are priors from published figures, not measurements of this device.", style="dim")

@@ -20,7 +20,9 @@ def estimate_command(
     units: options.Units = "ALL",
     as_json: options.Json = False,
 ) -> None:
-    """Read size, latency, memory, energy and MACs of any Core ML package; no pictures needed.
+    """Read size and MACs of any Core ML package, and estimate its latency, memory and energy; no pictures needed.
+
+    Nothing is run, so nothing is measured: where the device is this Mac, `evaluate` measures the latency.
 
     Example: `coreml-pareto estimate model.mlpackage --device "iPhone 13" --ios 16`
     """
@@ -42,9 +44,12 @@ def show(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Print one package's readings, as JSON or for people; `facts` go into the JSON, `notes` into both."""
+    from coreml_pareto.search.rows import battery
+
     if as_json:
         row = {"package": str(program.path.absolute()), **(facts or {}), **flat(score)}
-        row |= {"minimum_os": system(program, target), **target.conditions, "notes": list(notes)}
+        row |= {"minimum_os": system(program, target), **target.conditions, "battery": battery(score)}
+        row["notes"] = list(notes)
         options.print_json(row)
         return
     _print_readings(program, target, score, notes)
@@ -64,18 +69,17 @@ def flat(score: Mapping[str, Reading]) -> dict[str, Any]:
 
 def system(program: Program, target: Target) -> str:
     """The oldest system that opens the package, by the name that the target's owner knows."""
-    oldest = program.minimum_os.removeprefix("iOS")
-    return target.device.system(int(oldest)) if oldest.isdigit() else program.minimum_os
+    oldest = options.oldest_release(program)
+    return program.minimum_os if oldest is None else target.device.system(oldest)
 
 
 def _print_readings(program: Program, target: Target, score: Mapping[str, Reading], notes: Sequence[str]) -> None:
+    from coreml_pareto.search.report import words
     from coreml_pareto.search.report.tables import readings_table
 
-    screen = options.console()
+    screen = options.console(markup=False)
     screen.print(f"{program.path.name}, opens on {system(program, target)} and newer", style="bold")
     screen.print(readings_table(score))
-    where = " / ".join(target.conditions.values())
-    unit = score["latency_ms"].conditions.get("unit", "stopwatch")
-    screen.print(f"~ estimated for {where} ({unit}), 80 % intervals, no measurement of that device", style="dim")
+    screen.print("; ".join(words.origins(target, [score])), style="dim")
     for note in notes:
         screen.print(note, style="dim")

@@ -48,41 +48,49 @@ def front_command(
     else:
         _show(record, found, names, limits, strict)
     if plot is not None:
-        _draw(record, found, names, limits, plot)
+        _draw(record, found, names, limits, plot, strict)
         typer.echo(f"Wrote {plot}", err=True)
 
 
 def _show(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, strict: bool) -> None:
     from coreml_pareto.objectives.catalogue import select
+    from coreml_pareto.search.relaxation import known
     from coreml_pareto.search.report import tables, words
 
-    screen = options.console()
+    screen = options.console(markup=False)
     axes = run.objectives if names is None else select(names)
+    worse = " (worse ends)" if strict or run.strict else ""
     if not found:
-        screen.print(f"No package of {len(run.scored())} keeps {words.limits(limits)}.")
-        screen.print(f"`coreml-pareto best {run.folder}` with the same limits says how little would have to give way.")
+        told = [f"No package of {len(run.scored())} keeps {words.limits(limits)}{worse}."]
+        screen.print("\n".join(told if run.scored() else words.endings(run)))
+        if any(map(known, run.results)):
+            screen.print(f"`coreml-pareto best {run.folder}` with the same limits says how little has to give way.")
         return
-    kept = f" within {words.limits(limits)}{' (worse ends)' if strict else ''}" if limits else ""
+    kept = f" within {words.limits(limits)}{worse}" if limits else ""
     on = ", ".join(axis.name for axis in axes)
     screen.print(f"{len(found)} of {len(run.scored())} packages are on the front of {on}{kept}")
-    screen.print(tables.front_table(found, limits, _recommended(run, found, limits)))
+    chosen = _recommended(run, found, limits, strict)
+    screen.print(tables.front_table(found, limits, chosen))
+    screen.print(tables.details_table(found, run, chosen))
     screen.print(words.conditions(run, found), style="dim")
     if (table := tables.correlation_table(run.scored(), axes)) is not None:
         screen.print(table)
 
 
-def _draw(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, path: Path) -> None:
+def _draw(
+    run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, path: Path, strict: bool
+) -> None:
     from coreml_pareto.search.report.charts import DEFAULT_PANELS, Picture, pareto_figure, save_figure
 
     panels = DEFAULT_PANELS if names is None else tuple(name for name in names if name != "accuracy")
-    picture = Picture(run, found, limits, _recommended(run, found, limits), panels or DEFAULT_PANELS)
+    picture = Picture(run, found, limits, _recommended(run, found, limits, strict), panels or DEFAULT_PANELS, strict)
     save_figure(pareto_figure(picture), path)
 
 
-def _recommended(run: Run, found: tuple[Result, ...], limits: Limits) -> Result | None:
+def _recommended(run: Run, found: tuple[Result, ...], limits: Limits, strict: bool) -> Result | None:
     """The study's recommended package, if it is among those shown."""
     from coreml_pareto.search.choose import Recommendation, recommend
 
-    answer = recommend(run, limits) if found else None
+    answer = recommend(run, limits, strict=strict) if found else None
     chosen = answer.chosen if isinstance(answer, Recommendation) else None
     return chosen if chosen in found else None

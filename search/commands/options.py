@@ -69,18 +69,28 @@ def target_of(program: Program, device: str, release: int | None, units: str) ->
 
     found = find_device(device)
     if release is None:
-        oldest = program.minimum_os.removeprefix("iOS")
-        release = max(DEFAULT_OS, int(oldest) if oldest.isdigit() else 0, found.os_first or 0)
+        release = max(DEFAULT_OS, oldest_release(program) or 0, found.os_first or 0)
         release = min(release, found.os_latest or release)
     return Target(found, release, cast("ComputeUnits", units))
 
 
-def console() -> Console:
-    """A console for stdout that does not squeeze tables when it is piped into a file."""
+def oldest_release(program: Program) -> int | None:
+    """The oldest iOS release that opens the package; None where its specification is not known."""
+    oldest = program.minimum_os.removeprefix("iOS")
+    return int(oldest) if oldest.isdigit() else None
+
+
+def console(*, markup: bool = True) -> Console:
+    """A console for stdout that does not squeeze tables when it is piped into a file.
+
+    Without `markup`, brackets and colons in names of folders, files and classes are printed as they are.
+    """
     from rich.console import Console
 
-    screen = Console(highlight=False)
-    return screen if screen.is_terminal else Console(highlight=False, width=max(NARROWEST, screen.width))
+    screen = Console(highlight=False, markup=markup, emoji=markup)
+    if screen.is_terminal:
+        return screen
+    return Console(highlight=False, markup=markup, emoji=markup, width=max(NARROWEST, screen.width))
 
 
 def print_json(value: Any) -> None:

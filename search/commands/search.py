@@ -14,6 +14,7 @@ _DATA = "Pictures: a folder with one folder per class, or `digits`."
 _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
+_TRIALS = "Packages scored, infeasible or pruned; failures do not count."
 _UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
 
 
@@ -21,7 +22,7 @@ def search_command(
     study: Annotated[str | None, typer.Argument(help=_STUDY)] = None,
     data: Annotated[str | None, typer.Option(help=_DATA)] = None,
     run: Annotated[Path | None, typer.Option(help=_RUN)] = None,
-    trials: Annotated[int | None, typer.Option(min=1, help="Packages to score.", rich_help_panel="Budget")] = None,
+    trials: Annotated[int | None, typer.Option(min=1, help=_TRIALS, rich_help_panel="Budget")] = None,
     timeout: Annotated[str | None, typer.Option(help="Wall-clock: 30m, 8h.", rich_help_panel="Budget")] = None,
     max_size: Annotated[str | None, typer.Option(help="e.g. 10MB", rich_help_panel="Limits")] = None,
     max_latency: Annotated[str | None, typer.Option(help="e.g. 5ms", rich_help_panel="Limits")] = None,
@@ -40,9 +41,11 @@ def search_command(
     `coreml-pareto search --data ./photos --max-size 10MB --timeout 8h`.
     """
     from coreml_pareto.search.config import load_plan
+    from coreml_pareto.search.lock import sole_search
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
     from coreml_pareto.search.session import search
+    from coreml_pareto.search.study import check_record
     from coreml_pareto.spaces.errors import UserError
 
     limits = {
@@ -64,8 +67,10 @@ def search_command(
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
     folder = run or Path("runs") / plan.name
+    _refuse_inside_data(folder, plan.data)
     console = options.console()
-    with Screen(console) as screen:
+    with sole_search(folder), Screen(console) as screen:
+        check_record(folder)
         try:
             finished = search(plan, folder, screen)
         except KeyboardInterrupt:
@@ -73,6 +78,21 @@ def search_command(
             raise
     if not print_run(finished, console):
         raise typer.Exit(options.NOTHING_FITS)
+
+
+def _refuse_inside_data(folder: Path, data: str | None) -> None:
+    """Refuse a run folder that the next search would read as a class of pictures."""
+    from coreml_pareto.search.data.folder import split_folders
+    from coreml_pareto.spaces.errors import UserError
+
+    if data in (None, "digits") or not (root := Path(str(data)).expanduser()).is_dir():
+        return
+    for top in split_folders(root) or (root,):
+        if folder.resolve().is_relative_to(top.resolve()):
+            raise UserError(
+                f"A run folder inside the pictures would be read as a class; got {folder} inside {top}; "
+                "choose a --run folder outside of it."
+            )
 
 
 def _given(**values: Any) -> dict[str, Any]:

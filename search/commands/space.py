@@ -38,12 +38,14 @@ def describe(plan: Plan, space: Space) -> dict[str, Any]:
 
     rows = [(name, backbone_of(family_of(name), name)) for name in space.backbones]
     open_knobs = {knob.name: list(knob.choices) for knob in space.knobs()}
+    left_open = _left_open(plan)
+    decided = {**open_knobs, **dict.fromkeys(left_open)}
     return {
         "study": plan.name,
         "candidates": space.count(),
         "knobs": open_knobs,
-        "fixed": {name: value for name, value in _single(space).items() if name not in open_knobs},
-        "left_open": _left_open(plan),
+        "fixed": {name: value for name, value in _single(space).items() if name not in decided},
+        "left_open": left_open,
         "compressions": [
             {"compression": spell(c), "minimum_os": cell_of(c).minimum_os, "note": cell_of(c).note}
             for c in space.compressions
@@ -71,12 +73,13 @@ def _left_open(plan: Plan) -> list[str]:
 
 
 def _show(plan: Plan, described: Mapping[str, Any]) -> None:
-    screen = options.console()
-    screen.print(f"{described['study']}: {described['candidates']:,} candidates", style="bold")
+    screen = options.console(markup=False)
+    heading = f"{described['study']}: {described['candidates']:,} candidates"
+    screen.print(f"{heading}{_how_counted(described)}", style="bold")
     screen.print(_knob_table(described))
     if described["left_open"]:
         names = " and ".join(described["left_open"])
-        screen.print(f"{names}: auto; a search narrows them to its pictures and timeout", style="dim")
+        screen.print(f"{names}: auto; planned by a search from its pictures and timeout", style="dim")
     screen.print(_compression_table(described))
     unscaled = [row["backbone"] for row in described["backbones"] if not row["width"]]
     if unscaled:
@@ -84,9 +87,20 @@ def _show(plan: Plan, described: Mapping[str, Any]) -> None:
     screen.print(f"Checked against {plan.target.device}, iOS {plan.target.os}", style="dim")
 
 
+def _how_counted(described: Mapping[str, Any]) -> str:
+    """What the count makes of knobs that are still `auto`: their widest choice, or nothing."""
+    widest = [name for name in described["left_open"] if name in described["knobs"]]
+    uncounted = [name for name in described["left_open"] if name not in described["knobs"]]
+    told = [f"{name} auto: every value counted" for name in widest]
+    told += [f"{name} auto: not counted" for name in uncounted]
+    return f" ({'; '.join(told)})" if told else ""
+
+
 def _knob_table(described: Mapping[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
+
+    from coreml_pareto.spaces.space import SMALL_IMAGE
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     table.add_column("knob")
@@ -94,7 +108,8 @@ def _knob_table(described: Mapping[str, Any]) -> Any:
     for name, choices in described["knobs"].items():
         table.add_row(name, ", ".join(map(_plain, choices)))
     for name, value in described["fixed"].items():
-        table.add_row(name, f"{value} (fixed)", style="dim")
+        rule = f"auto: 1 up to {SMALL_IMAGE} pixels, else 2" if name == "stem_stride" and value == "auto" else value
+        table.add_row(name, f"{rule} (fixed)", style="dim")
     return table
 
 
@@ -102,13 +117,15 @@ def _compression_table(described: Mapping[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
+    from coreml_pareto.objectives.devices.catalogue import devices, find_device
+
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     for head in ("compression", "minimum OS", "what it is"):
         table.add_column(head)
+    owners = find_device("iPhone 15 Pro"), next(device for device in devices() if device.is_mac)
     for row in described["compressions"]:
-        release = row["minimum_os"]
-        mac = release if release >= 26 else release - 3
-        table.add_row(row["compression"], f"iOS {release} / macOS {mac}", row["note"])
+        systems = (device.system(row["minimum_os"]) for device in owners)
+        table.add_row(row["compression"], " / ".join(systems), row["note"])
     return table
 
 

@@ -20,10 +20,10 @@ from plotly.subplots import make_subplots
 from coreml_pareto.objectives import pareto
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.reading import losses
-from coreml_pareto.search.figures import ESTIMATE, SCALES, figure, interval
+from coreml_pareto.search.figures import ESTIMATE, SCALES, figure, interval, mark
 from coreml_pareto.search.limits import spell_limit
 from coreml_pareto.search.relaxation import Limits, fits
-from coreml_pareto.search.report.words import conditions
+from coreml_pareto.search.report import words
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.errors import UserError
@@ -53,6 +53,11 @@ class Picture:
     limits: Limits
     recommended: Result | None = None
     panels: Sequence[str] = DEFAULT_PANELS
+    strict: bool = False
+
+    def keeps(self, result: Result) -> bool:
+        """Whether a package keeps the limits, at the worse ends where the picture or its run is strict."""
+        return fits(result, self.limits, strict=self.strict or self.run.strict)
 
 
 def pareto_figure(picture: Picture) -> go.Figure:
@@ -100,7 +105,7 @@ def _write_png(figure: go.Figure, path: Path) -> None:
 def _panel(figure: go.Figure, picture: Picture, name: str, column: int) -> None:
     shown = [result for result in picture.run.scored() if _plottable(result, name)]
     on_front = {result.trial for result in picture.front}
-    kept = {result.trial for result in shown if fits(result, picture.limits)}
+    kept = {result.trial for result in shown if picture.keeps(result)}
     for inside in (False, True):
         muted = [r for r in shown if r.trial not in on_front and (r.trial in kept) is inside]
         if muted:
@@ -196,7 +201,7 @@ def _legend(figure: go.Figure, results: Sequence[Result], picture: Picture) -> N
     families = dict.fromkeys(r.candidate.network.family for r in results)
     schemes = {r.candidate.compression.scheme for r in results}
     on_front = {result.trial for result in picture.front}
-    muted = {fits(r, picture.limits) for r in results if r.trial not in on_front}
+    muted = {picture.keeps(r) for r in results if r.trial not in on_front}
     for family in families:
         _entry(figure, family, {"color": _colour(family), "size": 11, "symbol": "circle"})
     for scheme in (scheme for scheme in SYMBOLS if scheme in schemes):
@@ -216,7 +221,7 @@ def _entry(figure: go.Figure, name: str, marker: Mapping[str, Any]) -> None:
 
 def _laid_out(figure: go.Figure, picture: Picture, panels: Sequence[str]) -> go.Figure:
     run = picture.run
-    heading = f"{run.study}: {_counted(len(picture.front), 'package')} on the front"
+    heading = f"{run.study}: {words.many(len(picture.front), 'package')} on the front"
     heading += f" of {len(run.scored())} scored"
     lines = _note(picture)
     note = "".join(f"<br><sup>{line}</sup>" for line in lines)
@@ -233,7 +238,7 @@ def _laid_out(figure: go.Figure, picture: Picture, panels: Sequence[str]) -> go.
     figure.update_yaxes(title_text="top-1 on validation, %", col=1)
     figure.update_yaxes(range=_accuracy_range(picture), ticks="outside")
     for column, name in enumerate(panels, start=1):
-        estimated = "" if name == "size" else ", estimated" if _estimated(run, name) else ", measured"
+        estimated = "" if name == "size" else f", {' or '.join(_origins(run, name))}"
         figure.update_xaxes(
             title_text=f"{name}, {SCALES[name].unit}{estimated} (log)", ticks="outside", col=column, type="log",
             minor={"showgrid": False}, **_ticks(_extent(picture, name)),
@@ -271,10 +276,12 @@ def _accuracy_range(picture: Picture) -> list[float]:
 
 def _note(picture: Picture) -> list[str]:
     """Whose figures these are, line by line."""
-    estimated, *measured = conditions(picture.run, picture.front).removeprefix(f"{ESTIMATE} ").split("; ")
+    target, scores = picture.run.target, [result.score for result in picture.front]
+    counted = [*(words.timed(scores) if "latency" in picture.panels else []), *words.counted(scores), words.EXACT]
     bars = "intervals of so many packages are left out" if _crowded(picture) else "bars: intervals"
-    shown = [estimated] if any(_estimated(picture.run, name) for name in picture.panels) else []
-    return [*shown, "; ".join(measured), f"{bars}; line: the best top-1 within each budget"]
+    guessed = any("estimated" in _origins(picture.run, name) for name in picture.panels)
+    shown = [line.removeprefix(f"{ESTIMATE} ") for line in words.estimated(target, scores) if guessed]
+    return [*shown, "; ".join(counted), f"{bars}; line: the best top-1 within each budget"]
 
 
 def _crowded(picture: Picture) -> bool:
@@ -305,9 +312,10 @@ def _plottable(result: Result, name: str) -> bool:
     return all(OBJECTIVES[axis].reading in result.score for axis in ("accuracy", name))
 
 
-def _estimated(run: Run, name: str) -> bool:
+def _origins(run: Run, name: str) -> list[str]:
+    """How an objective's readings were obtained: estimated, measured, or some of each."""
     readings = (result.score.get(OBJECTIVES[name].reading) for result in run.scored())
-    return any(reading is not None and reading.how in ("estimated", "corrected") for reading in readings)
+    return sorted({"estimated" if mark(reading) else reading.how for reading in readings if reading is not None})
 
 
 def _colour(family: str) -> str:
@@ -317,7 +325,3 @@ def _colour(family: str) -> str:
 def _faded(colour: str) -> str:
     red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({red},{green},{blue},0.4)"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

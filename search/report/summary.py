@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console
 
-from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.choose import Recommendation, front, recommend
-from coreml_pareto.search.limits import spell_limit, spell_relaxed
-from coreml_pareto.search.outcome import Failed, Infeasible, Scored
+from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
 from coreml_pareto.search.report.tables import best_panel, correlation_table, front_table
-from coreml_pareto.search.report.words import conditions, refusal
+from coreml_pareto.search.report.words import conditions, endings, many, refusal
 from coreml_pareto.search.run import Run
 
 
@@ -21,39 +20,27 @@ def print_run(run: Run, console: Console) -> bool:
     Returns:
         Whether there is a package to recommend.
     """
-    console.print(counts(run), highlight=False)
-    if not run.scored():
-        console.print("\n".join(reached(run)), highlight=False)
+    say = partial(console.print, markup=False, emoji=False, highlight=False)
+    if not run.results:
+        say("\n".join(endings(run)))
         return False
     answer = recommend(run)
-    results = front(run)
-    if results:
-        console.print(front_table(results, run.limits, answer.chosen if isinstance(answer, Recommendation) else None))
-        console.print(conditions(run, results), style="dim", highlight=False)
+    if run.scored():
+        say(counts(run))
+    if results := front(run):
+        say(front_table(results, run.limits, answer.chosen if isinstance(answer, Recommendation) else None))
+        say(conditions(run, results), style="dim")
         correlation = correlation_table(run.scored(), run.objectives)
         if correlation is not None:
-            console.print(correlation)
+            say(correlation)
     if isinstance(answer, Recommendation):
         outcome = answer.chosen.outcome
         package = outcome.package if isinstance(outcome, Scored) else Path()
-        console.print(best_panel(answer, str(package.resolve()), run.limits))
+        say(best_panel(answer, str(package.resolve()), run.limits))
     else:
-        console.print("\n".join(refusal(answer)), highlight=False)
-    console.print(f"coreml-pareto front {run.folder} · coreml-pareto best {run.folder}", style="dim", highlight=False)
+        say("\n".join(refusal(run, answer)))
+    say(f"coreml-pareto front {run.folder} · coreml-pareto best {run.folder}", style="dim")
     return isinstance(answer, Recommendation)
-
-
-def reached(run: Run) -> list[str]:
-    """Return, where no candidate was trained, the best that any of them reached on each limit."""
-    lines = ["No candidate kept the limits, so none was trained and there is no package."]
-    for name, bound in run.limits.items():
-        row = OBJECTIVES[name]
-        known = [r.outcome.score[row.reading].value for r in run.results
-                 if isinstance(r.outcome, Infeasible) and row.reading in r.outcome.score]  # fmt: skip
-        if known:
-            lines.append(f"{name}: the smallest of {len(known)} candidates was {spell_relaxed(name, min(known))}, "
-                         f"the limit is {spell_limit(name, bound)}.")  # fmt: skip
-    return lines
 
 
 def counts(run: Run) -> str:
@@ -61,8 +48,10 @@ def counts(run: Run) -> str:
     scored = run.scored()
     trainings = {(r.candidate.network.digest, r.candidate.recipe.digest) for r in scored}
     over = sum(1 for result in run.results if isinstance(result.outcome, Infeasible))
+    stopped = sum(1 for result in run.results if isinstance(result.outcome, Pruned))
     failed = sum(1 for result in run.results if isinstance(result.outcome, Failed))
-    parts = [f"{len(scored)} packages from {len(trainings)} trained networks"]
-    parts += [f"{over} candidates over a limit, not trained"] if over else []
+    parts = [f"{many(len(scored), 'package')} from {many(len(trainings), 'trained network')}"]
+    parts += [f"{many(over, 'candidate')} over a limit, not trained"] if over else []
+    parts += [f"{stopped} stopped early"] if stopped else []
     parts += [f"{failed} failed"] if failed else []
     return ", ".join(parts) + "."

@@ -5,7 +5,8 @@ Every estimated figure carries a tilde, its interval below it; `words.conditions
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from rich import box
@@ -20,10 +21,11 @@ from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.choose import Recommendation
 from coreml_pareto.search.figures import SCALES, figure, interval, mark, number, significant
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits
 from coreml_pareto.search.report.words import cautions, model_name
-from coreml_pareto.search.run import Result
-from coreml_pareto.spaces.compression import spell
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.compression import minimum_os, spell
 
 STAR = "★"
 _CHARGE = (("nAh", 1e6), ("µAh", 1e3), ("mAh", 1.0))
@@ -51,6 +53,28 @@ def front_table(results: Sequence[Result], bounds: Limits, recommended: Result |
             style="bold" if chosen else "",
         )
     return table
+
+
+def details_table(results: Sequence[Result], run: Run, recommended: Result | None = None) -> Group:
+    """The readings that are no objectives, and where each package lies in the run folder; order as in `front_table`."""
+    table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    for head in ("trial", "top-5\n%", "frames\n/s", "bits/\nweight", "MACs\n10^6", "minimum\nOS"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("package", overflow="fold")
+    for result in sorted(results, key=_by_top1):
+        top5, macs, bits = (result.score.get(name) for name in ("top5", "macs", "bits_per_weight"))
+        outcome = result.outcome
+        table.add_row(
+            str(result.trial),
+            _two_lines(top5, 100.0, "{:.1f}".format),
+            _two_lines(result.score.get("fps"), 1.0, significant),
+            "–" if bits is None else significant(bits.value),
+            "–" if macs is None else significant(macs.value * 1e-6),
+            run.target.device.system(minimum_os(result.candidate.compression)),
+            Text(os.path.relpath(outcome.package, run.folder) if isinstance(outcome, Scored) else "–"),
+            style="bold" if recommended is not None and result.trial == recommended.trial else "",
+        )
+    return Group(Text(f"\nThe same packages; paths begin at {run.folder}", style="bold"), table)
 
 
 def correlation_table(results: Sequence[Result], objectives: Sequence[Objective]) -> Group | None:
@@ -146,6 +170,15 @@ def _cell(name: str, result: Result) -> Text:
     if ends := interval(name, reading, digits=2):
         text.append(f"\n{ends}", style="dim")
     return text
+
+
+def _two_lines(reading: Reading | None, factor: float, say: Callable[[float], str]) -> Text:
+    """Value and, unless it is exact, interval."""
+    if reading is None:
+        return Text("–")
+    text = Text(f"{mark(reading)}{say(factor * reading.value)}")
+    ends = "" if reading.how == "exact" else f"\n{say(factor * reading.low)}–{say(factor * reading.high)}"
+    return text.append(ends, style="dim")
 
 
 def _plain(reading: Reading | None) -> str:

@@ -2,25 +2,90 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
-from coreml_pareto.search.figures import ESTIMATE, figure, significant
+from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.reading import Score
+from coreml_pareto.search.figures import ESTIMATE, figure, mark, significant
 from coreml_pareto.search.limits import spell_limit, spell_relaxed
-from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess
+from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
+from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess, known
+from coreml_pareto.search.rows import battery
 from coreml_pareto.search.run import Result, Run, straddling
 from coreml_pareto.spaces.compression import spell
 
 WHOLE_NAMES = {"accuracy": "top-1"}
+_NOT_TRAINED = "Their top-1 is not known: to train them, search within the new limits, in a --run folder of its own."
+
+
+EXACT = "size exact (MB = 10^6 bytes)"
 
 
 def conditions(run: Run, results: Sequence[Result]) -> str:
-    """One line: whose estimates, which intervals, how many images."""
-    target = " / ".join(run.target.conditions.values())
-    estimated = f"{ESTIMATE} estimated for {target}, 80 % intervals"
-    images = {result.score["top1"].conditions.get("images", "?") for result in results if "top1" in result.score}
-    counted = f"top-1 measured on {' or '.join(sorted(images))} validation images, 95 % Wilson intervals"
-    return "; ".join([estimated, *([counted] if images else []), "size exact (MB = 10^6 bytes)"])
+    """One line: whose estimates, which stopwatch, which battery, which intervals, how many images."""
+    scores = [result.score for result in results]
+    return "; ".join([*origins(run.target, scores), *counted(scores), EXACT])
+
+
+def origins(target: Target, scores: Sequence[Score]) -> list[str]:
+    """What was estimated for whom, what a stopwatch gave, and the battery behind each charge."""
+    batteries = dict.fromkeys(f"battery {told}" for told in map(battery, scores) if told)
+    return [*estimated(target, scores), *timed(scores), *batteries]
+
+
+def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
+    """Whose estimates, on which of its units; nothing where nothing is estimated."""
+    if not any(mark(reading) for score in scores for reading in score.values()):
+        return []
+    found = {r.conditions["unit"] for score in scores for r in score.values() if "unit" in r.conditions}
+    units = f" ({' or '.join(sorted(found))})" if found else ""
+    without = "" if timed(scores) else ", no measurement of that device"
+    return [f"{ESTIMATE} estimated for {' / '.join(target.conditions.values())}{units}, 80 % intervals{without}"]
+
+
+def timed(scores: Sequence[Score]) -> list[str]:
+    """Which latencies were measured, and with which stopwatch; nothing where none was."""
+    every = [score["latency_ms"] for score in scores if "latency_ms" in score]
+    measured = [reading for reading in every if reading.how == "measured"]
+    part = "" if len(measured) == len(every) else f" of {len(measured)} of {len(every)} packages"
+    said = ("device", "stopwatch", "method")
+    clocks = dict.fromkeys(tuple(r.conditions.get(key, "not named") for key in said) for r in measured)
+    return [f"latency{part} measured on {device} with {clock} ({method})" for device, clock, method in clocks]
+
+
+def counted(scores: Sequence[Score]) -> list[str]:
+    """On how many images top-1 was measured; nothing where it was not."""
+    images = {score["top1"].conditions.get("images", "?") for score in scores if "top1" in score}
+    return (
+        [f"top-1 measured on {' or '.join(sorted(images))} validation images, 95 % Wilson intervals"] if images else []
+    )
+
+
+def endings(run: Run) -> list[str]:
+    """How the trials of a run without packages ended, and the causes of its failures."""
+    if not run.results:
+        return ["No trial has ended yet."]
+    failures = [result.outcome for result in run.results if isinstance(result.outcome, Failed)]
+    over = sum(isinstance(result.outcome, Infeasible) for result in run.results)
+    stopped = sum(isinstance(result.outcome, Pruned) for result in run.results)
+    told = [f"{over} over a limit, not trained"] if over else []
+    told += [f"{stopped} stopped early"] if stopped else []
+    told += [f"{len(failures)} failed"] if failures else []
+    causes = Counter(f"{failed.stage}: {failed.cause}" for failed in failures)
+    return [
+        f"No package from {many(len(run.results), 'trial')}: {', '.join(told)}.",
+        *(
+            f"failed in {cause}" + (f" ({many(count, 'trial')})" if count > 1 else "")
+            for cause, count in causes.most_common(3)
+        ),
+    ]
+
+
+def many(count: int, noun: str) -> str:
+    """`1 trial`, `2 trials`."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def model_name(result: Result) -> str:
@@ -45,18 +110,31 @@ def cautions(result: Result, bounds: Limits) -> str:
     return f"may exceed {', '.join(crossed)}" if crossed else ""
 
 
-def refusal(verdict: NothingFits) -> list[str]:
-    """Why nothing fits, line by line: the nearest package per limit, then what would have to give way."""
+def refusal(run: Run, verdict: NothingFits) -> list[str]:
+    """Why nothing fits, line by line: the nearest candidate per limit, then what would have to give way."""
     tested = " (worse end of the interval)" if verdict.strict else ""
-    lines = [f"No package keeps {limits(verdict.limits)}{tested}."]
+    lines = [f"No package keeps {limits(verdict.limits)}{tested}."] if run.scored() else endings(run)
     for name, result in verdict.nearest.items():
         lines.append(f"Nearest to {limit(name, verdict.limits[name])}: {_nearest(result, name, verdict)}")
     for relaxation in verdict.relaxations:
-        bounds = relaxation.limits.items()
-        flags = " ".join(f"--{OBJECTIVES[name].limit} {spell_relaxed(name, bound)}" for name, bound in bounds)
-        admitted = f"trial {relaxation.admits.trial}, {model_name(relaxation.admits)}"
-        lines.append(f"{flags} would admit {admitted} ({_looser(relaxation)})")
+        lines.append(_admission(relaxation, verdict.limits))
+    if verdict.nearest or verdict.relaxations:
+        lines += [] if run.scored() else [_NOT_TRAINED]
     return lines
+
+
+def _admission(relaxation: Relaxation, asked: Limits) -> str:
+    admitted = _trial(relaxation.admits)
+    if not relaxation.limits:
+        return f"{admitted}, keeps {limits(asked)} as far as is known"
+    bounds = relaxation.limits.items()
+    flags = " ".join(f"--{OBJECTIVES[name].limit} {spell_relaxed(name, bound)}" for name, bound in bounds)
+    return f"{flags} would admit {admitted} ({_looser(relaxation)})"
+
+
+def _trial(result: Result) -> str:
+    ended = {Infeasible: ", not trained", Pruned: ", stopped early"}.get(type(result.outcome), "")
+    return f"trial {result.trial}, {model_name(result)}{ended}"
 
 
 def _looser(relaxation: Relaxation) -> str:
@@ -65,13 +143,13 @@ def _looser(relaxation: Relaxation) -> str:
 
 
 def _nearest(result: Result, name: str, verdict: NothingFits) -> str:
-    reading = result.score.get(OBJECTIVES[name].reading)
+    reading = known(result).get(OBJECTIVES[name].reading)
     have = "no reading" if reading is None else figure(name, reading)
-    bounds = verdict.limits
+    bounds = {other: verdict.limits[other] for other in verdict.nearest}
     others = [
         WHOLE_NAMES.get(other, other)
         for other in bounds
         if other != name and excess(result, other, bounds[other], strict=verdict.strict) > 0
     ]
     but = f", but breaks the limit on {' and '.join(others)}" if others else ""
-    return f"trial {result.trial}, {model_name(result)}: {have}{but}"
+    return f"{_trial(result)}: {have}{but}"

@@ -27,11 +27,13 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_pareto.objectives.program import Constant, load
 from coreml_pareto.objectives.program.quiet import coremltools as ct
 from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.convert import temporary
@@ -105,14 +107,14 @@ def compress(model: Any, compression: Compression, *, probe: bool = False) -> Co
 
 
 def _weights(model: Any) -> dict[str, Array]:
-    """The weights of convolutions and linear layers by name."""
-    with quiet():
-        found = ct.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
-    return {name: row.val for name, row in found.items() if any(_is_weight(name, child) for child in row.child_ops)}
+    """The weights of convolutions and linear layers by name.
 
-
-def _is_weight(name: str, reader: Any) -> bool:
-    return reader.op_type in _HEAVY and reader.params_name_mapping.get("weight") == name
+    Read by us: coremltools' `get_weights_metadata` fails where a constant is one of several that an operation joins
+    (the class token of a vision transformer).
+    """
+    readers = [operation for operation in load(Path(model.package_path)).operations if operation.kind in _HEAVY]
+    found = (operation.one("weight") for operation in readers)
+    return {weight.name: weight.value for weight in found if isinstance(weight, Constant)}
 
 
 def _decide(name: str, value: Array, compression: Compression) -> Layer:
@@ -213,9 +215,10 @@ def optimal_table(value: Array, *, bits: int) -> tuple[Array, Array]:
 
 def even_table(value: Array, *, bits: int) -> tuple[Array, Array]:
     """Return an evenly spaced table and its indices: as large as the optimal one, in no time."""
-    table = np.linspace(value.min(), value.max(), 2**bits)
+    table = np.linspace(float(value.min()), float(value.max()), 2**bits)
     step = (table[-1] - table[0]) / (len(table) - 1) or 1.0
-    return table.astype(value.dtype), np.round((value.reshape(-1) - table[0]) / step).astype(np.uint8)
+    indices = np.round((value.reshape(-1).astype(np.float64) - table[0]) / step)
+    return table.astype(value.dtype), indices.clip(0, len(table) - 1).astype(np.uint8)
 
 
 def pruning_threshold(value: Array, sparsity: float) -> float:

@@ -96,10 +96,15 @@ def convert(module: nn.Module, wrapping: Wrapping, *, minimum_os: int, precision
     Returns:
         coremltools' `MLModel`, not loaded into Core ML; its temporary files go when it goes.
     """
-    classifier = Classifier(on_cpu(module), wrapping.network).eval()
+    classifier, example = Classifier(on_cpu(module), wrapping.network).eval(), torch.zeros(wrapping.shape)
     with quiet():
-        exported = torch.export.export(classifier, (torch.zeros(wrapping.shape),)).run_decompositions({})
-    return to_program(exported, wrapping, minimum_os=minimum_os, precision=precision)
+        exported = torch.export.export(classifier, (example,)).run_decompositions({})
+    try:
+        return to_program(exported, wrapping, minimum_os=minimum_os, precision=precision)
+    except NotImplementedError:  # coremltools lacks some of torch.export's operations (`alias`), not of the tracer's
+        with quiet():
+            traced = torch.jit.trace(classifier, example)  # type: ignore[no-untyped-call]
+        return to_program(traced, wrapping, minimum_os=minimum_os, precision=precision)
 
 
 def on_cpu(module: nn.Module) -> nn.Module:

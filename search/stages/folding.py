@@ -24,6 +24,12 @@ TOLERANCE = 1e-3
 """Largest relative error of the folded network's output; folding only reorders fp32 sums."""
 
 
+class NoDropout(nn.Identity):
+    """Stands where a drop-out was; attention layers ask theirs for its probability."""
+
+    p = 0.0
+
+
 def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
     """Return a copy for inference without batch norms behind convolutions; the module is not changed.
 
@@ -49,7 +55,7 @@ def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
         elif isinstance(child, nn.BatchNorm2d):
             _replace(folded, name, _plain_norm(child))
         elif isinstance(child, (nn.Dropout, DropPath)):
-            _replace(folded, name, nn.Identity())
+            _replace(folded, name, NoDropout())
         if isinstance(getattr(child, "drop_rate", None), float):
             child.drop_rate = 0.0  # timm's functional drop-out before the classifier
     _compare(module, folded, example)

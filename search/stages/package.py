@@ -9,6 +9,7 @@ memory and energy before the first gradient step.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -29,6 +30,8 @@ from coreml_pareto.spaces.compression import minimum_os, spell
 from coreml_pareto.spaces.families import build
 
 PROBE_SEED = 20
+RECORD = 512
+"""Characters of the training's record in a package, or a multiple where a teacher's path is very long."""
 PROBE_CALIBRATION = 8
 """Calibration images of a W8A8 probe: ranges differ from the trained network's, bytes do not."""
 
@@ -79,7 +82,7 @@ class Packager:
 
         def make(work: Path) -> None:
             module = trained.module() if trained else randomised(network)
-            model = convert(module, self._wrapping(network), minimum_os=oldest, precision=precision)
+            model = convert(module, self._wrapping(network, trained), minimum_os=oldest, precision=precision)
             save(model, work / "model.mlpackage")
 
         converted_key = stage_key(source=key, minimum_os=oldest, precision=precision, wrapping=self._identity(network))
@@ -92,18 +95,20 @@ class Packager:
         rows = split.sample(count, seed=0)
         images = split.images(preprocessing_of(network))[rows]
         oldest = minimum_os(compression)
-        model, _ = convert_w8a8(module, images, self._wrapping(network), minimum_os=oldest, probe=trained is None)
+        model, _ = convert_w8a8(
+            module, images, self._wrapping(network, trained), minimum_os=oldest, probe=trained is None
+        )
         model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
         return model
 
-    def _wrapping(self, network: Network) -> Wrapping:
+    def _wrapping(self, network: Network, trained: Trained | None) -> Wrapping:
         names = self.data.classes
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         return Wrapping(
             network=network,
             classes=names,
             preprocessing=preprocessing_of(network),
-            metadata=self._provenance(network),
+            metadata={**self._provenance(network), f"{PREFIX}training": training_record(trained)},
             description=f"Classifies images into {len(names)} classes ({shown}) with {network.label}",
         )
 
@@ -123,6 +128,19 @@ class Packager:
         }
 
 
+def training_record(trained: Trained | None) -> str:
+    """Return as JSON how a network was trained: key, recipe, initial weights.
+
+    Padded with spaces to the same length for (nearly) every training, so that a probe's package has the same bytes.
+    """
+    facts: dict[str, object] = {}
+    if trained is not None:
+        recipe, weights = trained.recipe.model_dump(), trained.record["initial_weights"]
+        facts = {"key": trained.key, "initial_weights": weights, "recipe": recipe}
+    text = json.dumps(facts, sort_keys=True)
+    return text.ljust(RECORD * math.ceil(len(text) / RECORD))
+
+
 def randomised(network: Network) -> nn.Module:
     """Build a network with random weights, biases and batch-norm statistics.
 
@@ -140,4 +158,6 @@ def randomised(network: Network) -> nn.Module:
         for parameter in module.parameters():
             if parameter.ndim <= 1:
                 parameter.uniform_(0.1, 0.9)
+            else:  # layers of one shape begin in one range: their tables would be equal, and be stored once
+                parameter.mul_(torch.empty(()).uniform_(0.5, 1.5))
     return module.eval()

@@ -10,6 +10,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
@@ -91,20 +92,25 @@ def open_checkpoint(folder: Path, classes: int) -> Trained:
     """Open a training of this or another run as a teacher: the folder that holds its `weights.pt` and `record.json`.
 
     Raises:
-        UserError: no such training, or one for another number of classes.
+        UserError: no such training, files that are broken or do not belong together, or another number of classes.
     """
     try:
         record = json.loads((folder / "record.json").read_text())
         network, recipe = Network.model_validate(record["network"]), Recipe.model_validate(record["recipe"])
         state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        trained = Trained(state_digest(state), network, recipe, folder)
+        trained.module()  # refuses weights of another network
+    except Exception as error:  # what torch raises on a broken file has no common class
         raise UserError(
             f"A teacher's checkpoint is a folder with weights.pt and record.json, such as RUN/store/train/KEY; "
             f"{folder} is none ({type(error).__name__})."
         ) from error
     if network.classes != classes:
-        raise UserError(f"A teacher knows the same classes: {folder} knows {network.classes}, the data has {classes}.")
-    return Trained(state_digest(state), network, recipe, folder)
+        raise UserError(
+            f"A teacher knows as many classes as the data (their number is all that is compared): {folder} knows "
+            f"{network.classes}, the data has {classes}; name a training on these classes."
+        )
+    return trained
 
 
 @final
@@ -129,7 +135,8 @@ class Trainer:
         key = self.key(network, recipe, initial.weights, teacher)
 
         def make(work: Path) -> None:
-            _Training(self, network, recipe, initial, teacher, work, seed, progress).run()
+            with _flushing_denormals():
+                _Training(self, network, recipe, initial, teacher, work, seed, progress).run()
 
         return Trained(key, network, recipe, self.store.produce("train", key, make))
 
@@ -155,6 +162,28 @@ def pick_device(wish: str = "auto") -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
+def check_device(wish: str) -> None:
+    """Refuse a device to train on that this machine, or its torch, does not have.
+
+    Raises:
+        UserError: no such device here; the message names those that are.
+    """
+    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if not there.get(wish, False):
+        names = ", ".join(name for name, available in there.items() if available)
+        raise UserError(f"training.device must be one that torch finds here ({names}); got {wish!r}: set it to auto.")
+
+
+@contextmanager
+def _flushing_denormals() -> Iterator[None]:
+    """Take denormal numbers for zero, inside the block: on them a dying network trains ten times slower."""
+    torch.set_flush_denormal(True)
+    try:
+        yield
+    finally:
+        torch.set_flush_denormal(False)
+
+
 @final
 class _Training:
     """One training from first to last epoch; the state that a checkpoint keeps is what `_state` names."""
@@ -163,7 +192,6 @@ class _Training:
         self, trainer: Trainer, network: Network, recipe: Recipe, initial: Initial,
         teacher: Trained | None, work: Path, seed: int, progress: Progress,
     ) -> None:  # fmt: skip
-        torch.set_flush_denormal(True)  # a dying network trains ten times slower on denormals
         self.network, self.recipe, self.work, self.initial = network, recipe, work, initial
         self.device = pick_device(trainer.device)
         self.module = initial.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

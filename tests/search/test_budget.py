@@ -59,6 +59,33 @@ def test_at_least_four_networks_fit_and_the_first_within_a_fifth(
     assert any(line.startswith("Planned for the timeout") for line in said)
 
 
+@pytest.mark.parametrize(("seconds", "epochs"), [(1e-4, 40), (2e-3, None), (1.0, 0)])
+def test_teachers_have_their_share_of_the_time(
+    seconds: float, epochs: int | None, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All teachers together take at most twice their share; one that cannot is left out and said."""
+    asked = _plan("10m").model_dump() | {"distillation": {"teachers": ["none", "mobilenetv3_large"]}}
+    monkeypatch.setattr(budget, "_measure", lambda *_: _laws(1e-4))
+    monkeypatch.setattr(budget, "_seconds_per_image", lambda *_: seconds)
+    said: list[str] = []
+    plan = budget.resolve(Plan.model_validate(asked), data, said.append)
+    if epochs == 0:
+        assert plan.distillation.teachers == ("none",)
+        assert "Too slow for this timeout, left out of teachers: mobilenetv3_large." in said
+        return
+    own = plan.distillation.teacher_epochs
+    assert own is not None and (epochs is None or own == epochs)
+    assert own * seconds * len(data.train) <= 2 * budget.TEACHER_SHARE * 600
+    assert any(line.startswith(f"Teachers: {own} epochs") for line in said)
+
+
+def test_an_upper_bound_of_images_is_kept(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "_measure", lambda *_: _laws(5e-2))
+    asked = _plan("10m").model_dump() | {"training": {"images": 100}}
+    plan = budget.resolve(Plan.model_validate(asked), data, print)
+    assert plan.training.images is not None and plan.training.images <= 100
+
+
 def test_what_is_too_slow_is_left_out_and_said(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "_measure", lambda *_: _laws(5e-2))
     said: list[str] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -12,15 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
-from coreml_pareto.objectives.reading import losses
+from coreml_pareto.objectives.reading import exact, losses
 from coreml_pareto.search.choose import Recommendation, front, recommend
+from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
 from coreml_pareto.search.relaxation import NothingFits, excess, fits
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.errors import UserError
 
 PRIORITIES = ("balanced", *OBJECTIVES)
 LACKING = tuple(row.reading for row in OBJECTIVES.values())
-quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+quick = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 
 
 def dominated(result: Result, others: tuple[Result, ...], names: tuple[str, ...]) -> bool:
@@ -109,7 +111,7 @@ def test_the_smallest_relaxation_admits_and_a_smaller_one_does_not(
         assert isinstance(recommend(run, changed, strict=strict), Recommendation)
         assert fits(relaxation.admits, changed, strict=strict)
         for name, bound in relaxation.limits.items():
-            back = math.nextafter(bound, limits[name])
+            back = max(math.nextafter(bound, limits[name]), sys.float_info.min)  # torch may flush what is smaller
             assert isinstance(recommend(run, {**changed, name: back}, strict=strict), NothingFits)
     alone = {name for relaxation in answer.relaxations for name in relaxation.limits if len(relaxation.limits) == 1}
     for name in limits:  # every limit that suffices alone is there
@@ -215,8 +217,53 @@ def test_the_runs_own_limits_hold_unless_others_are_given(draw_run: Callable[...
 def test_refusals(draw_run: Callable[..., Run]) -> None:
     with pytest.raises(UserError, match="priority"):
         recommend(draw_run(2), priority="speed")
-    with pytest.raises(UserError, match="at least one finished package"):
-        recommend(draw_run(0))
+    with pytest.raises(UserError, match="at least one finished trial"):
+        recommend(replace(draw_run(0), results=()))
     with pytest.raises(UserError, match="objectives are named"):
         front(draw_run(2), ["speed"])
     assert front(draw_run(0)) == ()
+
+
+def untrained(result: Result, **changes: float) -> Result:
+    """The same candidate, given up before its training with these readings."""
+    return replace(result, outcome=Infeasible(("size",), {name: exact(value, "1") for name, value in changes.items()}))
+
+
+def test_without_packages_the_candidates_that_were_not_trained_are_weighed(draw_run: Callable[..., Run]) -> None:
+    drawn = draw_run(4)
+    results = (
+        untrained(drawn.results[0], size_bytes=3e6, latency_ms=0.5),
+        untrained(drawn.results[1], size_bytes=2e6, latency_ms=4.0),
+        replace(drawn.results[2], outcome=Failed("training", "loss is nan")),
+        replace(drawn.results[3], outcome=Pruned("too slow", {"size_bytes": exact(9e6, "B")})),
+    )
+    answer = recommend(replace(drawn, results=results), {"size": 1e6, "latency": 1.0, "accuracy": 0.9})
+    assert isinstance(answer, NothingFits)
+    assert answer.limits == {"size": 1e6, "latency": 1.0, "accuracy": 0.9}
+    # Top-1 is known of none; trial 0 alone breaks one limit only, trial 3's latency is not known.
+    assert {name: result.trial for name, result in answer.nearest.items()} == {"size": 0, "latency": 0}
+    (relaxation,) = answer.relaxations
+    assert (relaxation.limits, relaxation.admits.trial, relaxation.relative) == ({"size": 3e6}, 0, 2.0)
+
+
+def test_packages_go_before_candidates_that_were_not_trained(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(3)
+    smaller = untrained(run.results[3], size_bytes=10.0)
+    answer = recommend(replace(run, results=(*run.scored(), smaller)), {"size": 1.0})
+    assert isinstance(answer, NothingFits)
+    assert answer.nearest["size"].trial != smaller.trial != answer.relaxations[0].admits.trial
+
+
+def test_an_untrained_candidate_within_other_limits_needs_no_relaxation(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(2)
+    results = (untrained(run.results[0], size_bytes=3e6), untrained(run.results[1], size_bytes=7e6))
+    answer = recommend(replace(run, results=results), {"size": 5e6})
+    assert isinstance(answer, NothingFits)
+    (relaxation,) = answer.relaxations
+    assert (relaxation.limits, relaxation.admits.trial) == ({}, 0)
+
+
+def test_failures_alone_have_nothing_to_offer(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(0)
+    answer = recommend(replace(run, results=run.results[1:]), {"size": 1e6})
+    assert answer == NothingFits({"size": 1e6}, {}, (), False)

@@ -1,16 +1,23 @@
-"""The command line as a whole: help, version, exit codes, and how long it takes to answer."""
+"""The command line as a whole: help, version, exit codes, how long it takes to answer, and a search through it."""
 
 from __future__ import annotations
 
+import json
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from coreml_pareto.search import study
 from coreml_pareto.search.cli import app, main
+from coreml_pareto.search.lock import sole_search
 from coreml_pareto.spaces.errors import UserError
 
 COMMANDS = ("search", "front", "best", "evaluate", "estimate", "devices", "space")
@@ -86,3 +93,158 @@ def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch: pytest.Monkey
     for arguments in (["--debug", "front", "RUN"], ["front", "RUN", "--debug"]):
         with pytest.raises(ZeroDivisionError):
             main(arguments)
+
+
+# --- a search from start to end, through the command line -------------------------------------------------------------
+
+TINY = {
+    "name": "tiny",
+    "data": "digits",
+    "splits": {"limit": 120},
+    "networks": {"backbones": ["squeezenet1_1"], "width": [0.25], "resolution": [32], "pretrained": False},
+    "compression": ["fp16"],
+    "training": {"epochs": [1], "batch_size": 32, "device": "cpu"},
+    "search": {"trials": 1},
+}  # fmt: skip
+
+
+class Answer(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
+    """command("search", study) -> exit code, stdout, stderr."""
+
+    def run(*arguments: object) -> Answer:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        return Answer(code, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study file whose search ends after one short training."""
+    study = tmp_path_factory.mktemp("study") / "tiny.yaml"
+    study.write_text(yaml.safe_dump(TINY))
+    return study
+
+
+@pytest.fixture(scope="module")
+def finished(tiny: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its run folder after a first search."""
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["search", str(tiny), "--run", str(folder)]) == 0
+    return folder
+
+
+def _refused(answer: Answer, *said: str) -> None:
+    """Bad input: exit code 2, one line on stderr that says what and the way out."""
+    assert answer.code == 2, answer
+    assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and "Traceback" not in answer.err
+    for words in said:
+        assert words in answer.err
+
+
+def test_the_same_command_again_trains_nothing(
+    command: Callable[..., Answer], tiny: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(*_: object) -> None:
+        raise AssertionError("a training")
+
+    monkeypatch.setattr("coreml_pareto.search.stages.train.Trainer.train", train)
+    trainings = {path: path.stat().st_mtime_ns for path in (finished / "store").rglob("*") if path.is_file()}
+    answer = command("search", tiny, "--run", finished)
+    assert answer.code == 0, answer
+    assert "Going on after 1 trials" in answer.out and "squeezenet1_1" in answer.out
+    assert {p: p.stat().st_mtime_ns for p in (finished / "store").rglob("*") if p.is_file()} == trainings
+    assert len(list((finished / "store" / "train").iterdir())) == 1
+
+
+def test_front_and_best_read_the_run_while_a_search_holds_it(command: Callable[..., Answer], finished: Path) -> None:
+    with sole_search(finished):
+        (row,) = json.loads(command("front", finished, "--json").out)
+        assert Path(row["package"]).is_dir()
+        assert command("best", finished).code == 0
+
+
+def test_a_second_search_in_the_folder_is_refused(command: Callable[..., Answer], tiny: Path, finished: Path) -> None:
+    with sole_search(finished):
+        _refused(command("search", tiny, "--run", finished), "Only one search at a time", str(finished))
+    assert command("search", tiny, "--run", finished).code == 0
+
+
+def test_a_limit_that_nothing_keeps_ends_with_code_3(
+    command: Callable[..., Answer], tiny: Path, tmp_path: Path
+) -> None:
+    answer = command("search", tiny, "--run", tmp_path / "run", "--max-size", "1KB")
+    assert answer.code == 3, answer
+    assert "not trained" in answer.out and answer.err == ""
+    assert not (tmp_path / "run" / "store" / "train").exists()
+    assert command("best", tmp_path / "run").code == 3
+
+
+def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
+    command: Callable[..., Answer], tiny: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "runs" / "one"
+    _refused(command("search", tiny, "--run", folder, "--data", tmp_path / "nothing"), "does not exist")
+    _refused(command("search", tiny, "--run", folder, "--max-size", "big"), "big")
+    _refused(command("search", "no_such_study", "--run", folder), "no_such_study", "quickstart")
+    _refused(command("search", "--data", "digits", "--run", folder), "--timeout", "--trials")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_is_a_file_is_refused_before_anything_is_read(
+    command: Callable[..., Answer], tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coreml_pareto.search.session.load_data", lambda *_, **__: pytest.fail("read"))
+    _refused(command("search", tiny, "--run", tiny), "it is a file", str(tiny))
+    _refused(command("search", tiny, "--run", tiny / "run"), "can be created and written", str(tiny / "run"))
+
+
+@pytest.mark.parametrize("name", ["study.db", "study.yaml"])
+def test_a_damaged_record_is_bad_input_for_every_command(
+    command: Callable[..., Answer], tiny: Path, finished: Path, tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "run"
+    shutil.copytree(finished, folder)
+    (folder / name).write_bytes((folder / name).read_bytes()[:700])
+    for arguments in (("front", folder), ("best", folder), ("search", tiny, "--run", folder)):
+        _refused(command(*arguments), f"{folder / name} is damaged", "another --run folder", str(folder / "store"))
+
+
+def test_a_run_folder_inside_the_pictures_is_refused(
+    command: Callable[..., Answer], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pictures = tmp_path / "pictures"
+    for label in ("cat", "dog"):
+        (pictures / label).mkdir(parents=True)
+    monkeypatch.chdir(pictures)
+    refused = "inside the pictures would be read as a class"
+    _refused(command("search", tiny, "--data", "."), refused, "runs/tiny")
+    _refused(command("search", tiny, "--data", "../pictures", "--run", pictures), refused)
+    _refused(command("search", tiny, "--data", pictures, "--run", "dog/run"), refused)
+    assert {path.name for path in pictures.rglob("*")} == {"cat", "dog"}
+    _refused(command("search", tiny, "--data", ".", "--run", "../run"), "training images")  # the next check
+
+
+def test_a_run_folder_beside_the_splits_is_no_class(
+    command: Callable[..., Answer], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "val"):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        (tmp_path / split / "dog").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for run in ("train", "val/runs/tiny"):
+        _refused(command("search", tiny, "--data", ".", "--run", run), "inside the pictures would be read as a class")
+    _refused(command("search", tiny, "--data", "."), "training images")  # the next check
+
+
+def test_the_help_says_what_counts_as_a_trial() -> None:
+    text = " ".join(CliRunner().invoke(app, ["search", "--help"], env={"COLUMNS": "200"}).output.split())
+    assert "Packages scored, infeasible or pruned; failures do not count." in text

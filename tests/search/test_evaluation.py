@@ -154,6 +154,15 @@ def test_the_test_split_is_opened_for_the_record_only_when_asked(packages: dict[
     assert len(photos.test_openings) == before + 1
 
 
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_an_empty_split_is_never_another_one(packages: dict[str, Program], photos: DataSet, split: Any) -> None:
+    nothing = photos.train.subset(np.array([], dtype=np.int64))
+    before = len(photos.test_openings)
+    with pytest.raises(UserError, match=f"the {split} split of .* is empty"):
+        judge(packages["rgb"], dataclasses.replace(photos, **{split: nothing}), PHONE, split=split)
+    assert len(photos.test_openings) == before
+
+
 def test_what_was_assumed_is_said(packages: dict[str, Program], photos: DataSet) -> None:
     assert "assumed: shorter side resized, centre cropped to 24x12" in judge(packages["wide"], photos, PHONE).notes[0]
     stated, other = judge(packages["ruled"], photos, PHONE).notes
@@ -187,7 +196,7 @@ def test_packages_without_labels_need_a_file(packages: dict[str, Program], tmp_p
         labels_of(packages["plain"], None)
     with pytest.raises(UserError, match="3 outputs; got 2 labels"):
         labels_of(packages["plain"], ["red", "green"])
-    with pytest.raises(UserError, match="repeated: red"):
+    with pytest.raises(UserError, match="repeated: 'red'"):
         labels_of(packages["plain"], ["red", "red", "blue"])
     with pytest.raises(UserError, match="leave --labels out"):
         labels_of(packages["rgb"], ["red", "green", "blue"])
@@ -198,9 +207,9 @@ def test_packages_without_labels_need_a_file(packages: dict[str, Program], tmp_p
 
 
 def test_a_mismatch_names_both_sides() -> None:
-    with pytest.raises(UserError, match="only in the data: dog; only in the package: cat, cow"):
+    with pytest.raises(UserError, match="only in the data: 'dog'; only in the package: 'cat', 'cow'"):
         match_labels(["cat", "cow", "owl"], ["dog", "owl"])
-    with pytest.raises(UserError, match="only in the data: none; only in the package: c0, c1, c2, c3, c4 and 4 more"):
+    with pytest.raises(UserError, match="data: none; only in the package: 'c0', 'c1', 'c2', 'c3', 'c4' and 4 more"):
         match_labels([f"c{i}" for i in range(9)] + ["owl"], ["owl"])
 
 

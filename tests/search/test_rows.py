@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from coreml_pareto.objectives.reading import Reading
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.rows import HEAD, row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate
@@ -16,7 +17,7 @@ from coreml_pareto.spaces.candidate import Candidate
 NAMED_IN_THE_README = {
     "trial", "candidate", "package", "top1", "top1_low", "top1_high", "top5", "test_top1", "latency_ms", "fps",
     "size_bytes", "bits_per_weight", "memory_bytes", "energy_mj", "energy_mah", "macs", "minimum_os", "device", "os",
-    "compute_units",
+    "compute_units", "battery",
 }  # fmt: skip
 ESTIMATES = ("latency_ms", "fps", "memory_bytes", "energy_mj", "energy_mah")
 
@@ -45,6 +46,15 @@ def test_values_come_from_the_readings(draw_run: Callable[..., Run]) -> None:
     assert line["minimum_os"] == "iOS 16"  # int8
     assert (line["device"], line["os"], line["compute_units"]) == ("iPhone 15 Pro", "iOS 17", "ALL")
     assert Candidate.model_validate(line["candidate"]) == result.candidate
+
+
+def test_the_battery_behind_a_charge_is_named(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:
+    plain = result_at(0, (0.9, 1, 1e6, 1e6, 1))
+    assert row(plain, run_of((plain,)))["battery"] is None
+    assert isinstance(plain.outcome, Scored)
+    charge = {"energy_mah": replace(plain.score["energy_mah"], conditions={"battery": "12.70 Wh, 3.85 V (assumed)"})}
+    told = replace(plain, outcome=replace(plain.outcome, score=dict(plain.score) | charge))
+    assert row(told, run_of((told,)))["battery"] == "12.70 Wh, 3.85 V (assumed)"
 
 
 def test_what_does_not_exist_is_null(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:

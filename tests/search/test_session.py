@@ -14,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from coreml_pareto.objectives.program import Executor, load
@@ -98,6 +99,29 @@ def test_the_same_command_on_a_finished_run_trains_nothing(finished: Run) -> Non
 def test_another_question_in_the_same_folder_is_refused(finished: Run) -> None:
     with pytest.raises(UserError, match="differs in compression; choose another --run"):
         _search(finished.folder, compression=["fp16"])
+
+
+def test_what_no_trial_could_be_made_with_is_refused_before_the_folder_exists(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    with pytest.raises(UserError, match="resnet18 has no width multiplier"):
+        _search(folder, distillation={"teachers": ["none", "resnet18"], "teacher_width": 0.75})
+    with pytest.raises(UserError, match="has no ImageNet weights"):
+        _search(folder, networks=STUDY["networks"] | {"pretrained": True})
+    with pytest.raises(UserError, match=r"levit_128s takes no pictures of 40x40 pixels"):
+        _search(folder, networks={"backbones": ["levit_128s"], "resolution": [40], "pretrained": False})
+    assert not folder.exists()
+
+
+def test_the_same_pictures_by_another_name_are_the_same_study(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for label, shade in (("dark", 20), ("light", 220)):
+        (pictures / label).mkdir(parents=True)
+        for number in range(20):
+            Image.new("RGB", (32, 32), (shade + number,) * 3).save(pictures / label / f"{number}.png")
+    study = {"search": {"trials": 1, "seed": 3}, "splits": {}}
+    _search(tmp_path / "run", data=str(pictures), **study)
+    again, text = _search(tmp_path / "run", data=f"{pictures}/", **study)
+    assert "Going on after 1 trials" in text and len(again.results) == 1
 
 
 def test_limits_end_candidates_before_their_training(tmp_path: Path) -> None:

@@ -112,6 +112,15 @@ def test_failures_name_their_stage_and_cause(
     assert outcome == Failed(stage, "ValueError: out of order")
 
 
+def test_a_refusal_of_one_candidate_does_not_end_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise UserError("the executor knows no operation 'gru'")
+
+    monkeypatch.setattr("coreml_pareto.search.trial.evaluate", refuse)
+    outcome = _laboratory(Store(tmp_path)).evaluate(CANDIDATE, _silent, _silent)
+    assert outcome == Failed("score", "the executor knows no operation 'gru'")
+
+
 def test_the_end_of_time_is_no_failure(tmp_path: Path) -> None:
     def over(step: Step) -> None:
         raise OutOfTime

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from importlib.resources import files
 
 import pytest
@@ -60,8 +61,15 @@ def test_unknown_name_lists_the_nearest() -> None:
 
 @pytest.mark.parametrize(("name", "os"), [("iPhone 15 Pro", 16), ("iPhone XS", 26), ("iPhone 17 Pro", 18)])
 def test_a_system_that_the_device_never_ran_is_refused_with_its_range(name: str, os: int) -> None:
-    with pytest.raises(UserError, match=rf"{name} runs iOS \d+ to \d+; got {os}"):
+    with pytest.raises(UserError, match=rf"{name} runs iOS \d+ to \d+; got {os}") as caught:
         Target(find_device(name), os)
+    assert "name a release in that range, or another device (--device; `coreml-pareto devices`" in str(caught.value)
+
+
+def test_a_mac_is_refused_in_its_own_releases_and_in_those_that_are_counted() -> None:
+    mac = replace(find_device("Mac mini (M4)"), os_first=18, os_latest=26)
+    with pytest.raises(UserError, match=r"runs macOS 15 to 26 \(counted as iOS 18 to 26\); got 17"):
+        Target(mac, 17)
 
 
 @pytest.mark.parametrize("os", [14, 19, 25, 99])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -34,12 +33,19 @@ def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Answer]:
 
 
 @pytest.fixture
-def recorded(monkeypatch: pytest.MonkeyPatch, draw_run: Callable[..., Run]) -> Run:
+def recorded_as(monkeypatch: pytest.MonkeyPatch) -> Callable[[Run], Run]:
+    """recorded_as(run): every folder is this run."""
+
+    def record(run: Run) -> Run:
+        monkeypatch.setattr(study, "load_run", lambda folder: run)
+        return run
+
+    return record
+
+
+@pytest.fixture
+def recorded(recorded_as: Callable[[Run], Run], draw_run: Callable[..., Run]) -> Run:
     """A run of 12 packages within 5 MB; every folder is this run."""
     run = draw_run(12, limits={"size": 5e6})
 
-    def load(folder: Path) -> Run:
-        return run
-
-    monkeypatch.setattr(study, "load_run", load)
-    return run
+    return recorded_as(run)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -48,3 +50,43 @@ def test_the_relaxation_that_is_told_works(command: Callable[..., Any], recorded
 def test_an_unknown_priority(command: Callable[..., Any], recorded: Run) -> None:
     answer = command("best", "RUN", "--priority", "speed")
     assert answer.code == 2 and "a priority is one of balanced, accuracy" in answer.err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_run_without_packages_says_what_would_have_to_give_way(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], draw_run: Callable[..., Run], as_json: bool
+) -> None:
+    recorded_as(draw_run(0, limits={"size": 5e6, "accuracy": 0.9}))  # one infeasible (20 MB) and one failed trial
+    answer = command("best", "RUN", *(["--json"] if as_json else []))
+    assert answer.code == 3 and answer.out.strip() == ("[]" if as_json else "")
+    told = answer.err.splitlines()
+    assert told[0] == "No package from 2 trials: 1 over a limit, not trained, 1 failed."
+    assert told[1] == "failed in training: loss is nan"
+    assert told[2].startswith("Nearest to size ≤ 5MB: trial 0, mobilenetv2") and told[2].endswith("20.0 MB")
+    assert told[3].startswith("--max-size 20MB would admit trial 0,") and ", not trained (300 % looser)" in told[3]
+    assert "top-1 is not known" in told[4] and len(told) == 5
+
+
+def test_a_run_of_failures_and_one_without_trials(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], draw_run: Callable[..., Run]
+) -> None:
+    drawn = draw_run(0)
+    recorded_as(replace(drawn, results=drawn.results[1:]))
+    answer = command("best", "RUN")
+    assert answer.code == 3 and answer.err.splitlines() == [
+        "No package from 1 trial: 1 failed.", "failed in training: loss is nan"
+    ]  # fmt: skip
+    recorded_as(replace(drawn, results=()))
+    answer = command("best", "RUN")
+    assert answer.code == 2 and "at least one finished trial" in answer.err
+
+
+def test_a_folder_that_looks_like_markup(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], result_at: Callable[..., Any],
+    run_of: Callable[..., Run],
+) -> None:  # fmt: skip
+    result = result_at(0, (0.9, 1.0, 1e6, 1e6, 1.0))
+    odd = replace(result, outcome=replace(result.outcome, package=Path("a[/b] :cat: [red]c/model.mlpackage")))
+    recorded_as(run_of((odd,)))
+    answer = command("best", "RUN")
+    assert answer.code == 0 and "a[/b] :cat: [red]c" in answer.out

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coreml_pareto.search.choose import front
+from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.rows import row
-from coreml_pareto.search.run import Run
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.compression import minimum_os
 
 
 def test_json_is_the_front_and_nothing_else(command: Callable[..., Any], recorded: Run) -> None:
@@ -69,3 +71,51 @@ def test_refusals(command: Callable[..., Any], recorded: Run, arguments: list[st
 def test_a_folder_without_a_run(command: Callable[..., Any], tmp_path: Path) -> None:
     answer = command("front", str(tmp_path))
     assert answer.code == 2 and "no run folder" in answer.err
+
+
+def test_strict_moves_the_star_to_what_best_recommends(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], result_at: Callable[..., Result],
+    run_of: Callable[..., Run],
+) -> None:  # fmt: skip
+    points = ((0.95, 0.6, 2e5, 9e5, 1.0), (0.9, 0.45, 4e5, 1.2e6, 1.2))
+    run = recorded_as(run_of(tuple(result_at(i, point) for i, point in enumerate(points)), limits={"latency": 1.0}))
+    loose, strict = recommend(run), recommend(run, strict=True)  # the interval of trial 0 ends at 1.2 ms
+    assert isinstance(loose, Recommendation) and isinstance(strict, Recommendation)
+    assert loose.chosen.trial == 0 != strict.chosen.trial
+
+    def starred(*flags: str) -> list[str]:
+        return [line.split()[1] for line in command("front", "RUN", *flags).out.splitlines() if line.startswith("★")]
+
+    assert starred() == ["0"] and starred("--strict") == [str(strict.chosen.trial)]
+    best = json.loads(command("best", "RUN", "--strict", "--json").out)
+    assert best[0]["trial"] == strict.chosen.trial
+    recorded_as(replace(run, strict=True))  # the study's own word counts as much
+    assert starred() == [str(strict.chosen.trial)] and "(worse ends)" in command("front", "RUN").out
+
+
+def test_all_readings_are_there(command: Callable[..., Any], recorded: Run) -> None:
+    text = command("front", "RUN").out
+    assert all(len(line) <= 100 for line in text.splitlines())
+    for head in ("top-5", "frames", "bits/", "MACs", "minimum"):
+        assert head in text
+    for result in front(recorded):
+        (line,) = [
+            part for part in text.splitlines() if part.rstrip().endswith(f"/package/{result.trial}/model.mlpackage")
+        ]
+        macs, bits = 1e-6 * result.score["macs"].value, result.score["bits_per_weight"].value
+        assert line.split()[:2] == [str(result.trial), "100.0"] and [f"{bits:.2f}", f"{macs:.1f}"] == line.split()[3:5]
+        assert f"iOS {minimum_os(result.candidate.compression)}" in line
+
+
+def test_a_run_without_packages_says_how_its_trials_ended(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], draw_run: Callable[..., Run]
+) -> None:
+    drawn = recorded_as(replace(draw_run(0, limits={"size": 5e6}), folder=Path("a[/b] :cat:")))
+    text = command("front", "RUN").out
+    assert "No package from 2 trials: 1 over a limit, not trained, 1 failed." in text and "loss is nan" in text
+    assert "`coreml-pareto best a[/b] :cat:`" in text and "keeps" not in text
+    recorded_as(replace(drawn, results=drawn.results[1:]))
+    assert "coreml-pareto best" not in command("front", "RUN").out  # it would know no more
+    recorded_as(replace(drawn, results=()))
+    assert command("front", "RUN").out.strip() == "No trial has ended yet."
+    assert json.loads(command("front", "RUN", "--json").out) == []

@@ -11,6 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from coreml_pareto.objectives.devices.catalogue import Target, devices
+from coreml_pareto.objectives.latency import Measurement
+from coreml_pareto.objectives.program import Program
+from coreml_pareto.search import evaluation
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.rows import row
@@ -44,7 +48,16 @@ def test_evaluate_reproduces_the_stored_readings(command: Callable[..., Any], ru
     told = json.loads(answer.out)
     assert told["split_seed"] == 4 and told["top1"] == stored[key]
     shared = set(told) & set(stored) - {"top1", "top5", "top1_low", "top1_high"}
-    assert {"latency_ms", "size_bytes", "memory_bytes", "energy_mj", "macs", "minimum_os", "device"} <= shared
+    assert {
+        "latency_ms",
+        "size_bytes",
+        "memory_bytes",
+        "energy_mj",
+        "macs",
+        "minimum_os",
+        "device",
+        "battery",
+    } <= shared
     assert {name: told[name] for name in shared} == {name: stored[name] for name in shared}
     assert told["notes"][-1] == "the pictures and splits are those of the package's own search"
 
@@ -63,6 +76,31 @@ def test_estimate_needs_no_data_and_follows_the_target(command: Callable[..., An
     assert here["latency_ms"] == row(front(run)[0], run)["latency_ms"]
     assert there["os"] == "iOS 16" and there["device"] == "iPhone 13" and there["latency_ms"] != here["latency_ms"]
     assert "top1" not in here and here["size_bytes"] == there["size_bytes"]
+
+
+def test_an_assumed_voltage_is_said(command: Callable[..., Any], run: Run) -> None:
+    package = row(front(run)[0], run)["package"]
+    assumed = next(d for d in devices() if d.battery_mah is not None and "assumed" in d.voltage[1])
+    phone = ("--device", assumed.name)
+    told = json.loads(command("estimate", package, *phone, "--json").out)
+    assert told["battery"].endswith("3.85 V (assumed, none published)")
+    assert told["battery"] in " ".join(command("estimate", package, *phone).out.split())
+
+
+def test_a_measured_latency_is_never_said_to_be_estimated(
+    command: Callable[..., Any], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = row(front(run)[0], run)["package"]
+    without = " ".join(command("estimate", package).out.split())
+    assert "no measurement of that device" in without and "latency measured" not in without
+
+    def measure(program: Program, target: Target) -> Measurement:
+        return Measurement(target, 0.5, 0.4, 0.6, 200, "a stopwatch")
+
+    monkeypatch.setattr(evaluation, "measure", measure)
+    told = " ".join(command("evaluate", package, "--data", "digits").out.split())
+    assert "latency measured on iPhone 15 Pro with a stopwatch (median of 200 predictions" in told
+    assert "~ estimated for iPhone 15 Pro" in told and "no measurement" not in told
 
 
 def test_without_a_release_the_nearest_legal_one_is_taken(command: Callable[..., Any], run: Run) -> None:
@@ -98,7 +136,7 @@ def test_other_classes_are_a_mismatch(command: Callable[..., Any], run: Run, tmp
             Image.new("RGB", (16, 16), (40 * number, 100, 20)).save(tmp_path / name / f"{number}.png")
     answer = command("evaluate", row(front(run)[0], run)["package"], "--data", str(tmp_path))
     assert answer.code == 2
-    assert "only in the data: cat, dog; only in the package: 0, 1, 2, 3, 4 and 5 more" in answer.err
+    assert "only in the data: 'cat', 'dog'; only in the package: '0', '1', '2', '3', '4' and 5 more" in answer.err
 
 
 @pytest.mark.parametrize("name", ["evaluate", "estimate"])

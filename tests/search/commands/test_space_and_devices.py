@@ -43,6 +43,36 @@ def test_the_count_is_that_of_the_knobs(command: Callable[..., Any], tmp_path: P
     assert json.loads(command("space", str(study), "--json").out)["candidates"] == 2 * 3 * 2
 
 
+def test_what_is_auto_is_neither_fixed_nor_counted(command: Callable[..., Any], tmp_path: Path) -> None:
+    study = tmp_path / "auto.yaml"
+    study.write_text("networks: {backbones: [squeezenet1_1], width: [0.5, 1.0]}\ncompression: [fp16]\n")
+    told = json.loads(command("space", str(study), "--json").out)
+    assert told["left_open"] == ["resolution", "epochs"] and "epochs" not in {**told["fixed"], **told["knobs"]}
+    assert told["candidates"] % (2 * len(told["knobs"]["resolution"])) == 0
+    text = command("space", str(study)).out
+    assert "candidates (resolution auto: every value counted; epochs auto: not counted)" in text
+    assert "epochs" not in "".join(line for line in text.splitlines() if "(fixed)" in line)
+    study.write_text(study.read_text().replace("1.0]", "1.0], resolution: [32]") + "training: {epochs: [3]}\n")
+    text = command("space", str(study)).out
+    assert "auto: not counted" not in text and "every value counted" not in text and "3 (fixed)" in text
+
+
+def test_names_that_look_like_markup_are_printed_as_they_are(command: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "a[red]b").mkdir()
+    teacher = tmp_path / "a[red]b" / "model.pt"
+    study = tmp_path / "teacher.yaml"
+    study.write_text(f"distillation: {{teachers: [none, '{teacher}']}}\n")
+    assert "a[red]b" in "".join(command("space", str(study)).out.split())
+
+
+def test_systems_are_named_as_their_devices_do(command: Callable[..., Any]) -> None:
+    mac = next(device for device in devices() if device.is_mac)
+    told = json.loads(command("space", "consulting", "--json").out)
+    text = command("space", "consulting").out
+    for line in told["compressions"]:
+        assert f"iOS {line['minimum_os']} / {mac.system(line['minimum_os'])}" in text
+
+
 def test_an_unknown_study(command: Callable[..., Any]) -> None:
     answer = command("space", "quickstrat")
     assert answer.code == 2 and answer.err.startswith("error: ") and "quickstart" in answer.err

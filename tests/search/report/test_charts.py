@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from PIL import Image
 from coreml_pareto.objectives.catalogue import select
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.choose import Recommendation, front, recommend
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.charts import COLOURS, CROWD, SYMBOLS, Picture, pareto_figure, save_figure
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Scheme
@@ -146,3 +148,32 @@ def test_missing_browser_names_the_way_out(
     monkeypatch.setenv("BROWSER_PATH", str(tmp_path / "no-browser"))
     with pytest.raises(UserError, match="apt-get install chromium"):
         save_figure(pareto_figure(picture(draw_run(1))), tmp_path / "front.png")
+
+
+def test_strict_limits_mute_what_may_exceed(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:
+    run = run_of((result_at(0, (0.9, 0.6, 1e6, 1e6, 1)), result_at(1, (0.8, 0.3, 1e6, 1e6, 1))), {"latency": 1.0})
+
+    def muted(run: Run, strict: bool) -> bool:
+        found = front(run, strict=strict)
+        drawn = pareto_figure(Picture(run, found, run.limits, strict=strict))
+        return "breaks a limit" in {trace.legendgroup for trace in markers(drawn)}
+
+    assert muted(run, strict=True) and not muted(run, strict=False)
+    assert muted(replace(run, strict=True), strict=False)
+
+
+def test_an_axis_says_how_its_readings_were_obtained(
+    result_at: Callable[..., Result], run_of: Callable[..., Run]
+) -> None:
+    first, second = result_at(0, (0.9, 0.6, 1e6, 1e6, 1)), result_at(1, (0.8, 0.3, 5e5, 1e6, 1))
+    assert isinstance(first.outcome, Scored)
+    timed = dict(first.score) | {"latency_ms": replace(first.score["latency_ms"], how="measured")}
+    measured = replace(first, outcome=replace(first.outcome, score=timed))
+
+    def title(*results: Result) -> str:
+        figure = pareto_figure(picture(run_of(results), panels=("latency",)))
+        return str(figure.layout.xaxis.title.text)
+
+    assert title(first, second) == "latency, ms, estimated (log)"
+    assert title(measured) == "latency, ms, measured (log)"
+    assert title(measured, second) == "latency, ms, estimated or measured (log)"

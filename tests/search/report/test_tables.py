@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from scipy.stats import spearmanr
 
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.figures import ESTIMATE, amount, figure, interval, significant
-from coreml_pareto.search.report.tables import STAR, best_panel, correlation_table, front_table
+from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.report.tables import STAR, best_panel, correlation_table, details_table, front_table
 from coreml_pareto.search.run import Result, Run
 
 
@@ -126,3 +128,23 @@ def test_figures_name_their_unit(result_at: Callable[..., Result]) -> None:
     assert interval("latency", score["latency_ms"]) == "0.250–1.00"
     assert amount("accuracy", -0.012) == "1.2 points of top-1"
     assert np.isclose(float(amount("size", 310_000).split()[0]), 0.31)
+
+
+@pytest.mark.parametrize("width", [80, 100, 160])
+def test_details_fit_and_paths_are_whole_from_100_columns(
+    result_at: Callable[..., Result], run_of: Callable[..., Run], width: int
+) -> None:
+    result = result_at(7, (0.9, 0.0614, 1e6, 1e6, 1))
+    package = Path("runs/fake/store/package/0123456789abcdef/model.mlpackage")
+    assert isinstance(result.outcome, Scored)
+    run = run_of((replace(result, outcome=replace(result.outcome, package=package)),))
+    text = shown(details_table(run.scored(), run), width)
+    assert max(map(len, text.splitlines())) <= width
+    assert ("store/package/0123456789abcdef/model.mlpackage" in text) == (width >= 100)
+    assert "~16300" in text and "8140–32600" in text  # 1000 / 0.0614, a factor of 2 either way
+    assert "100.0" in text and "98.0–100.0" in text and "8.10" in text and "10.0" in text and "iOS 15" in text
+
+
+def test_details_that_are_missing_are_dashes(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:
+    run = run_of((result_at(0, (0.9, 1, 1e6, 1e6, 1), lacking=("top5", "fps", "macs", "bits_per_weight")),))
+    assert shown(details_table(run.scored(), run)).count("–") == 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 from typing import Any
 
 import coremltools as ct
@@ -207,6 +206,14 @@ def test_tables(value: np.ndarray[Any, Any], bits: int) -> None:
         assert error(optimal_table(value, bits=bits)) <= rounding
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
+def test_even_tables_have_no_entry_too_many(bits: int) -> None:
+    """Steps of half precision once led to entry 16 of 16 (seen with FastViT)."""
+    for seed in range(200):
+        value = np.random.default_rng(seed).normal(0, 10.0 ** (seed % 7 - 3), 50).astype(np.float16)
+        assert even_table(value, bits=bits)[1].max() == 2**bits - 1
+
+
 def test_table_of_two_entries_against_brute_force() -> None:
     """Two clusters in one dimension are a cut of the sorted values."""
     value = np.random.default_rng(3).normal(0, 1, 200).astype(np.float16)
@@ -234,9 +241,40 @@ def program_bits(program: Program) -> float:
     return bits_per_weight(program)
 
 
-def test_only_weights_of_convolutions_and_linear_layers_are_considered() -> None:
-    reader = SimpleNamespace(op_type="mul", params_name_mapping={"y": "scale"})
-    assert not module._is_weight("scale", reader)
-    reader = SimpleNamespace(op_type="conv", params_name_mapping={"weight": "kernel", "bias": "offset"})
-    assert module._is_weight("kernel", reader)
-    assert not module._is_weight("offset", reader)
+def test_only_weights_of_convolutions_and_linear_layers_are_considered(packages: Any) -> None:
+    """And all of them: held against coremltools' own list."""
+    model = packages.converted(MAIN, 16)
+    with quiet():
+        listed = ct.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
+    heavy = {
+        name: row.val
+        for name, row in listed.items()
+        if any(
+            op.op_type in ("conv", "linear") and op.params_name_mapping.get("weight") == name for op in row.child_ops
+        )
+    }
+    found = module._weights(model)
+    assert found.keys() == heavy.keys()
+    assert all(np.array_equal(found[name], heavy[name]) for name in heavy)
+
+
+def test_a_constant_that_is_joined_with_others_stops_nothing(tmp_path: Any) -> None:
+    """As a vision transformer's class token is; coremltools' own list of weights fails on it."""
+
+    class Token(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.token = torch.nn.Parameter(torch.rand(1, 1, 48))
+            self.mix = torch.nn.Linear(48, 48)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.mix(torch.cat([self.token, x], 1))
+
+    with quiet():
+        model = ct.convert(
+            torch.export.export(Token().eval(), (torch.zeros(1, 3, 48),)).run_decompositions({}),
+            inputs=[ct.TensorType(name="x", shape=(1, 3, 48))],
+            minimum_deployment_target=ct.target.iOS16,
+            skip_model_load=True,
+        )
+    assert [layer.applied for layer in compress(model, parse("int8/tensor")).layers] == ["int8/tensor"]

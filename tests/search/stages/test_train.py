@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pytest
@@ -15,13 +16,17 @@ from coreml_pareto.search.stages.train import (
     Trained,
     Trainer,
     TrainingError,
+    check_device,
     glance,
     normalisers,
+    open_checkpoint,
     preprocessing_of,
     teach,
 )
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network, Recipe
+from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.families import build
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
 RECIPE = Recipe(epochs=3, learning_rate=1e-3, weight_decay=0.01, batch_size=32, seed=1)
@@ -63,6 +68,11 @@ def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(
     assert resumed.key == whole.key
     for name, tensor in _weights(whole).items():
         torch.testing.assert_close(_weights(resumed)[name], tensor, msg=name)
+
+
+def test_a_training_leaves_denormal_numbers_to_others(data: DataSet, tmp_path: Path) -> None:
+    Trainer(Store(tmp_path), data, "false", "cpu").train(NETWORK, RECIPE.model_copy(update={"epochs": 1}), _silent)
+    assert float(torch.tensor(1e-38) / 8) > 0
 
 
 def test_a_finished_training_is_not_repeated(data: DataSet, tmp_path: Path) -> None:
@@ -142,3 +152,75 @@ def test_a_glance_counts_right_answers(data: DataSet) -> None:
     mean, std = normalisers(NETWORK, torch.device("cpu"))
     share = glance(Always(), data.validation, preprocessing_of(NETWORK), mean, std)
     assert share == pytest.approx(float((data.validation.targets == 3).mean()))
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """The folder of a training, as a run leaves it (never trained: only its form matters)."""
+    torch.manual_seed(1)
+    torch.save(build(NETWORK).state_dict(), tmp_path / "weights.pt")
+    record = {"network": NETWORK.model_dump(), "recipe": RECIPE.model_dump()}
+    (tmp_path / "record.json").write_text(json.dumps(record))
+    return tmp_path
+
+
+def test_a_checkpoint_opens_with_its_weights(checkpoint: Path) -> None:
+    opened = open_checkpoint(checkpoint, NETWORK.classes)
+    assert (opened.network, opened.recipe) == (NETWORK, RECIPE)
+    saved = torch.load(checkpoint / "weights.pt", weights_only=True)
+    assert all(torch.equal(tensor, saved[name]) for name, tensor in _weights(opened).items())
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04junk", b"junk", b"\x80\x02junk", b"\x80\x05", bytes(4096)])
+def test_a_broken_weights_file_is_no_checkpoint(content: bytes, checkpoint: Path) -> None:
+    (checkpoint / "weights.pt").write_bytes(content)
+    with pytest.raises(UserError, match=r"a folder with weights\.pt and record\.json, .* is none \(\w+\)"):
+        open_checkpoint(checkpoint, NETWORK.classes)
+
+
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_weights_file_cut_off_is_no_checkpoint(kept: float, checkpoint: Path) -> None:
+    whole = (checkpoint / "weights.pt").read_bytes()
+    (checkpoint / "weights.pt").write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(UserError, match="is none"):
+        open_checkpoint(checkpoint, NETWORK.classes)
+
+
+@pytest.mark.parametrize(
+    "state", [[1, 2], {"a": torch.zeros(2)}, build(NETWORK.model_copy(update={"width": 0.5})).state_dict()]
+)
+def test_weights_of_something_else_are_no_checkpoint(state: object, checkpoint: Path) -> None:
+    torch.save(state, checkpoint / "weights.pt")
+    with pytest.raises(UserError, match="is none"):
+        open_checkpoint(checkpoint, NETWORK.classes)
+
+
+@pytest.mark.parametrize("record", ["", "[]", "{}", '{"network": {}, "recipe": {}}'])
+def test_a_broken_record_is_no_checkpoint(record: str, checkpoint: Path) -> None:
+    (checkpoint / "record.json").write_text(record)
+    with pytest.raises(UserError, match="is none"):
+        open_checkpoint(checkpoint, NETWORK.classes)
+
+
+def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"missing is none \(FileNotFoundError\)"):
+        open_checkpoint(tmp_path / "missing", 10)
+
+
+def test_a_checkpoint_for_another_number_of_classes_is_refused(checkpoint: Path) -> None:
+    with pytest.raises(UserError, match=r"as many classes as the data .*knows 10, the data has 3; name"):
+        open_checkpoint(checkpoint, 3)
+
+
+@pytest.mark.parametrize("wish", ["cuda", "mps"])
+def test_a_device_is_refused_exactly_where_torch_has_none(wish: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for there in (False, True):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: there and wish == "cuda")  # noqa: B023
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: there and wish == "mps")  # noqa: B023
+        check_device("auto")
+        check_device("cpu")
+        if there:
+            check_device(wish)
+        else:
+            with pytest.raises(UserError, match=rf"torch finds here \(auto, cpu\); got '{wish}': set it to auto"):
+                check_device(wish)

@@ -1,0 +1,88 @@
+"""Who may write into a run folder? One search at a time; `front` and `best` read it meanwhile.
+
+The lock is a `flock` on RUN/.lock, so the kernel frees it however a process ends, SIGKILL included, and no stale lock
+is ever left to be removed by hand.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from coreml_pareto.spaces.errors import UserError
+
+if sys.platform != "win32":
+    import fcntl
+
+LOCK = ".lock"
+
+
+@contextmanager
+def sole_search(folder: Path) -> Iterator[None]:
+    """Make a run folder and hold its lock for the time of a `with`.
+
+    Folders that were made for it are removed again if nothing was written into them: a refused search leaves nothing.
+
+    Raises:
+        UserError: it is a file, it cannot be created or written, or another search is at work in it.
+    """
+    made = [path for path in (folder, *folder.parents) if not os.path.exists(path)]
+    handle = _take(folder)
+    try:
+        yield
+    finally:
+        _tidy(folder, made)
+        os.close(handle)  # and with it the lock
+
+
+def _take(folder: Path) -> int:
+    """Return the open and locked file. One that its last holder removed meanwhile guards nothing: take the next."""
+    while True:
+        handle = _open(folder)
+        try:
+            _lock(handle, folder)
+            if os.fstat(handle).st_nlink:
+                return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
+def _open(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise PermissionError(0, "no permission to write")
+        return os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        reason = "it is a file" if os.path.isfile(folder) else error.strerror
+        raise UserError(
+            f"A run folder is a folder that can be created and written; {folder} is not: {reason}; "
+            "choose another --run folder."
+        ) from error
+
+
+def _lock(handle: int, folder: Path) -> None:
+    if sys.platform != "win32":  # Windows has no flock; two searches in one folder are not kept apart there
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(
+                f"Only one search at a time works in a run folder; one is at work in {folder}; wait for its end, stop "
+                "it, or choose another --run folder."
+            ) from error
+        except OSError:
+            pass  # some network file systems have no locks either
+
+
+def _tidy(folder: Path, made: Sequence[Path]) -> None:
+    """Remove the folders that were made, if nothing but the lock lies in them."""
+    with suppress(OSError):
+        if made and [path.name for path in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            for path in made:
+                path.rmdir()

@@ -1,0 +1,398 @@
+"""The study as a record and as a memory: what is told is read back, and a stopped search asks what it would have asked."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from coreml_pareto.objectives.reading import exact, score_to_dict
+from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
+from coreml_pareto.search.run import Result
+from coreml_pareto.search.study import SAMPLERS, Asked, Study, check_record, load_run
+from coreml_pareto.spaces.candidate import Candidate
+from coreml_pareto.spaces.errors import UserError
+
+ResultAt = Callable[..., Result]
+PLAN: dict[str, Any] = {
+    "name": "made-up",
+    "networks": {
+        "backbones": ["mobilenetv3_small", "squeezenet1_1"],
+        "width": [0.35, 0.5, 1.0],
+        "resolution": [32, 48],
+    },
+    "distillation": {"teachers": ["none", "resnet18"]},
+    "limits": {"accuracy": 0.9, "size": "1MB"},
+    "training": {"epochs": [4, 8]},
+    "search": {"trials": 15, "seed": 5},
+}
+
+
+def _plan(**sections: Any) -> Plan:
+    return load_plan(None, PLAN | sections)
+
+
+def _open(folder: Path, plan: Plan | None = None) -> Study:
+    plan = plan or _plan()
+    return Study(folder, plan, plan.space(10))
+
+
+def _trials(folder: Path) -> list[FrozenTrial]:
+    """The trials as any Optuna tool reads them."""
+    return optuna.load_study(study_name="made-up", storage=f"sqlite:///{folder / 'study.db'}").trials
+
+
+@pytest.fixture
+def scored(result_at: ResultAt) -> Callable[..., Scored]:
+    """scored(folder, top1=0.95, size=5e5): a package in that run folder."""
+
+    def make(folder: Path, top1: float = 0.95, size: float = 5e5) -> Scored:
+        score = result_at(0, (top1, 0.5, size, 2e6, 0.1)).score
+        return Scored(score, folder / "store" / "package" / "0123" / "model.mlpackage", {"training": "4567"})
+
+    return make
+
+
+@pytest.fixture
+def outcome_of(scored: Callable[..., Scored]) -> Callable[[Path, Asked, int], Outcome]:
+    """What becomes of the n-th candidate: of every five, one fails, one is over the limit of size, three are scored."""
+
+    def make(folder: Path, asked: Asked, number: int) -> Outcome:
+        chance = int(asked.candidate.digest[:4], 16)
+        size = 3e5 * asked.candidate.network.width * asked.candidate.network.resolution / 16
+        if number % 5 == 3:
+            return Failed("training", "loss is nan")
+        if number % 5 == 1:
+            return Infeasible(("size",), {"size_bytes": exact(size + 1e6, "B")})
+        return scored(folder, top1=0.8 + chance % 20 / 100, size=size)
+
+    return make
+
+
+# --- the record -------------------------------------------------------------------------------------------------------
+
+
+def test_a_scored_trial_is_complete_with_its_readings(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    study = _open(tmp_path)
+    asked = study.ask()
+    outcome = scored(tmp_path, top1=0.8, size=4e5)
+    study.tell(asked, outcome, 12.5)
+    (trial,) = _trials(tmp_path)
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.8, 0.5, 4e5, 2e6, 0.1]
+    assert trial.constraints == {"accuracy": pytest.approx(0.1 / 0.9), "size": -0.6}
+    assert trial.user_attrs == {
+        "candidate": asked.candidate.model_dump(mode="json"),
+        "outcome": "scored",
+        "score": score_to_dict(outcome.score),
+        "package": "store/package/0123/model.mlpackage",
+        "provenance": {"training": "4567"},
+        "seconds": 12.5,
+    }
+    assert study.results() == (Result(0, asked.candidate, outcome, seconds=12.5),)
+
+
+def test_an_infeasible_trial_is_complete_with_the_worst_infinities(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    asked = study.ask()
+    outcome = Infeasible(("size",), {"size_bytes": exact(3e6, "B")})
+    study.tell(asked, outcome, 0.5)
+    (trial,) = _trials(tmp_path)
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [-math.inf, math.inf, 3e6, math.inf, math.inf]
+    assert trial.constraints == {"accuracy": 0, "size": 2.0}
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != "candidate"}
+    known = {"outcome": "infeasible", "limits": ["size"], "seconds": 0.5, "score": score_to_dict(outcome.score)}
+    assert attributes == known
+    assert study.results() == (Result(0, asked.candidate, outcome, seconds=0.5),)
+
+
+def test_a_pruned_trial_is_complete_with_what_was_known(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    asked = study.ask()
+    outcome = Pruned("top-1 below the median", {"top1": exact(0.3, "share")})
+    study.tell(asked, outcome, 3.0)
+    (trial,) = _trials(tmp_path)
+    assert trial.state == TrialState.COMPLETE
+    assert trial.values == [0.3, math.inf, math.inf, math.inf, math.inf]
+    assert trial.constraints == {"accuracy": pytest.approx(0.6 / 0.9), "size": 0}
+    assert trial.user_attrs["outcome"] == "pruned" and trial.user_attrs["reason"] == "top-1 below the median"
+    assert study.results() == (Result(0, asked.candidate, outcome, seconds=3.0),)
+
+
+def test_a_failed_trial_has_no_values_but_its_cause(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    asked = study.ask()
+    outcome = Failed("training", "loss is nan")
+    study.tell(asked, outcome, 1.0)
+    (trial,) = _trials(tmp_path)
+    assert trial.state == TrialState.FAIL and trial.values is None and trial.constraints == {}
+    attributes = {name: value for name, value in trial.user_attrs.items() if name != "candidate"}
+    assert attributes == {"outcome": "failed", "stage": "training", "cause": "loss is nan", "seconds": 1.0}
+    assert study.results() == (Result(0, asked.candidate, outcome, seconds=1.0),)
+
+
+def test_strict_limits_are_told_by_the_worse_end(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    study = _open(tmp_path, _plan(strict=True))
+    outcome = scored(tmp_path, top1=0.92)
+    study.tell(study.ask(), outcome, 1.0)
+    assert _trials(tmp_path)[0].constraints["accuracy"] == pytest.approx(1 - outcome.score["top1"].low / 0.9)
+    assert outcome.score["top1"].low < 0.9
+
+
+def test_objectives_of_the_study_have_directions_and_names(tmp_path: Path) -> None:
+    _open(tmp_path, _plan(objectives=["size", "accuracy"], limits={}))
+    study = optuna.load_study(study_name="made-up", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    assert [d.name for d in study.directions] == ["MINIMIZE", "MAXIMIZE"]
+    assert study._storage.get_study_system_attrs(study._study_id)["study:metric_names"] == ["size_bytes", "top1"]
+
+
+def test_a_repetition_counts_once(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    study = _open(tmp_path)
+    first = study.ask()
+    study.tell(first, scored(tmp_path), 7.0)
+    (result,) = study.results()
+    study.enqueue(first.candidate)
+    again = study.ask()
+    assert again.candidate == first.candidate
+    study.repeat(again, result)
+    assert study.results() == (result,)
+    told = _trials(tmp_path)[1]
+    assert told.values == _trials(tmp_path)[0].values
+    assert told.user_attrs["repeats"] == 0 and told.user_attrs["seconds"] == 0
+
+
+def test_facts_and_test_readings_stay_with_the_study(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    study = _open(tmp_path)
+    study.tell(study.ask(), scored(tmp_path), 1.0)
+    reading = exact(0.93, "share", split="test")
+    study.note("test_top1", {"0": reading.to_dict()})
+    study.note("classes", ["cat", "dog"])
+    run = _open(tmp_path).run()
+    assert run.classes == ("cat", "dog") and run.results[0].test_top1 == reading
+    assert run.limits == {"accuracy": 0.9, "size": 1e6} and run.study == "made-up"
+
+
+def test_a_run_folder_that_was_moved_still_finds_its_packages(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    old, new = tmp_path / "old", tmp_path / "elsewhere" / "new"
+    study = _open(old)
+    outcome = scored(old)
+    outcome.package.mkdir(parents=True)
+    study.tell(study.ask(), outcome, 1.0)
+    (old / "study.yaml").write_text(dump_plan(_plan()))
+    new.parent.mkdir()
+    shutil.move(old, new)
+    (found,) = load_run(new).scored()
+    assert isinstance(found.outcome, Scored)
+    assert found.outcome.package == new / "store" / "package" / "0123" / "model.mlpackage"
+    assert found.outcome.package.is_dir()
+
+
+# --- the memory -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_a_search_stopped_after_every_trial_asks_what_one_that_lives_through_asks(
+    tmp_path: Path, sampler: str, outcome_of: Callable[[Path, Asked, int], Outcome]
+) -> None:
+    """Every trial of `b` is asked by another process; every second of these is killed in the trial after it."""
+    plan = _plan(search=PLAN["search"] | {"sampler": sampler})
+    through = _open(tmp_path / "a", plan)
+    for number in range(30 if sampler.startswith("nsga") else 15):  # a generation of theirs has 20
+        asked = through.ask()
+        resumed = _open(tmp_path / "b", plan)
+        assert resumed.recover() == (number > 0 and number % 2 == 0)
+        again = resumed.ask()
+        assert again.candidate == asked.candidate
+        through.tell(asked, outcome_of(tmp_path / "a", asked, number), 1.0)
+        resumed.tell(again, outcome_of(tmp_path / "b", again, number), 1.0)
+        if number % 2 == 1:
+            resumed.ask()
+    results = _open(tmp_path / "a", plan).results()
+    assert {type(result.outcome) for result in results} == {Scored, Infeasible, Failed}
+    told = [(r.candidate, type(r.outcome)) for r in _open(tmp_path / "b", plan).results()]
+    assert told == [(r.candidate, type(r.outcome)) for r in results]
+    assert len({candidate for candidate, _ in told}) > 5
+
+
+def test_another_seed_asks_otherwise(tmp_path: Path) -> None:
+    def first(folder: Path, seed: int) -> list[Candidate]:
+        study = _open(folder, _plan(search={"trials": 5, "seed": seed}))
+        return [_tell_failed(study) for _ in range(5)]
+
+    assert first(tmp_path / "a", 1) == first(tmp_path / "b", 1) != first(tmp_path / "c", 2)
+
+
+def _tell_failed(study: Study) -> Candidate:
+    asked = study.ask()
+    study.tell(asked, Failed("training", "made up"), 0.0)
+    return asked.candidate
+
+
+def _some(count: int) -> list[Candidate]:
+    """Different candidates of the space."""
+    space = _plan().space(10)
+    first = space.decode(lambda knob: knob.choices[0])
+    return list(itertools.islice((first, *space.neighbours(first)), count))
+
+
+def test_candidates_wait_and_are_asked_in_their_order(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    line = _some(4)
+    for candidate in line:
+        study.enqueue(candidate)
+    assert study.waiting() == tuple(line)
+    assert [_tell_failed(study), _tell_failed(study)] == line[:2]
+    assert _open(tmp_path).waiting() == tuple(line[2:])
+
+
+def test_recovery_puts_those_that_stood_in_line_back_in_their_order(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    line = _some(4)
+    for candidate in line:
+        study.enqueue(candidate)
+    _tell_failed(study)
+    assert study.ask().candidate == line[1]  # and killed
+    resumed = _open(tmp_path)
+    assert resumed.recover() == 1
+    assert resumed.waiting() == tuple(line[1:])
+    assert [_tell_failed(resumed) for _ in range(3)] == line[1:]
+    assert [result.candidate for result in resumed.results()] == line
+    assert resumed.recover() == 0
+
+
+def test_recovery_forgets_what_the_sampler_drew_and_keeps_the_line(tmp_path: Path) -> None:
+    study = _open(tmp_path)
+    _tell_failed(study)
+    drawn = study.ask().candidate
+    line = _some(3)
+    for candidate in line:
+        study.enqueue(candidate)
+    resumed = _open(tmp_path)
+    assert resumed.recover() == 1
+    assert resumed.waiting() == tuple(line)
+    assert len(resumed.results()) == 1 and drawn not in resumed.waiting()
+    states = [trial.state for trial in _trials(tmp_path)]
+    assert states.count(TrialState.RUNNING) == 0 and states.count(TrialState.WAITING) == 3
+
+
+# --- damage -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def finished(tmp_path: Path, scored: Callable[..., Scored]) -> Path:
+    """A run folder with three trials."""
+    folder = tmp_path / "run"
+    study = _open(folder)
+    for _ in range(3):
+        study.tell(study.ask(), scored(folder), 1.0)
+    (folder / "store").mkdir()
+    (folder / "study.yaml").write_text(dump_plan(_plan()))
+    (folder / "request.json").write_text(json.dumps(_plan().model_dump(mode="json")))
+    check_record(folder)
+    assert len(load_run(folder).results) == 3
+    return folder
+
+
+def _refused(folder: Path, name: str, why: str) -> None:
+    """`front` and `best` (load_run) and `search` (check_record) say the same in one line."""
+    for reader in (load_run, check_record):
+        with pytest.raises(UserError) as caught:
+            reader(folder)
+        text = str(caught.value)
+        assert text.startswith(f"{folder / name} is damaged (") and why in text and "\n" not in text
+        assert text.endswith(
+            f"restore it, or search in another --run folder; the packages are still in {folder / 'store'}."
+        )
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_a_database_that_ends_early_is_told(finished: Path, share: float) -> None:
+    database = finished / "study.db"
+    content = database.read_bytes()
+    database.write_bytes(content[: int(len(content) * share)])
+    _refused(finished, "study.db", "")
+
+
+def test_a_database_that_is_a_text_file_is_told(finished: Path) -> None:
+    (finished / "study.db").write_text("no database at all\n" * 1000)
+    _refused(finished, "study.db", "file is not a database")
+
+
+def test_a_database_with_a_page_of_zeros_is_told(finished: Path) -> None:
+    content = bytearray((finished / "study.db").read_bytes())
+    content[8192:12288] = bytes(4096)
+    (finished / "study.db").write_bytes(content)
+    _refused(finished, "study.db", "")
+
+
+def test_a_database_without_the_study_is_told(finished: Path) -> None:
+    (finished / "study.db").write_bytes(b"")
+    _refused(finished, "study.db", "it holds no study 'made-up'")
+    optuna.create_study(study_name="another", storage=f"sqlite:///{finished / 'study.db'}")
+    _refused(finished, "study.db", "it holds no study 'made-up'")
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (b"\xff\xfe\x00", "UTF-8"),
+        (b"name: [", "is not YAML"),
+        (b"", "it ends early"),
+        (b"name: made-up\nlimits: {}\n", "it ends early"),
+        (b"name: made-up\nnonsense: 1\nsearch: {}\n", "unknown key 'nonsense'"),
+    ],
+)
+def test_a_damaged_study_file_is_told(finished: Path, content: bytes, why: str) -> None:
+    (finished / "study.yaml").write_bytes(content)
+    _refused(finished, "study.yaml", why)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff"])
+def test_a_damaged_request_is_told_before_a_search(finished: Path, content: bytes) -> None:
+    (finished / "request.json").write_bytes(content)
+    with pytest.raises(UserError, match=r"request\.json is damaged \(it is no JSON object\)"):
+        check_record(finished)
+
+
+def test_a_search_that_was_killed_early_is_not_damaged(tmp_path: Path) -> None:
+    check_record(tmp_path)
+    (tmp_path / "study.yaml").write_text(dump_plan(_plan()))
+    check_record(tmp_path)
+    (tmp_path / "study.db").touch()  # killed before its study was entered
+    check_record(tmp_path)
+    assert _open(tmp_path).results() == ()
+
+
+def test_what_a_killed_process_was_writing_is_rolled_back(finished: Path) -> None:
+    """A copy of database and journal in the middle of a transaction is what a power failure leaves."""
+    copy = finished.parent / "copy"
+    with closing(sqlite3.connect(finished / "study.db", isolation_level=None)) as writer:
+        writer.execute("PRAGMA cache_size = 1")  # pages are spilled into the file before the end of the transaction
+        writer.execute("BEGIN")
+        writer.execute("DELETE FROM trial_user_attributes")
+        for number in range(2000):
+            writer.execute("INSERT INTO study_user_attributes VALUES (?, 1, ?, '1')", (number + 100, f"fact {number}"))
+        shutil.copytree(finished, copy)
+        writer.execute("ROLLBACK")
+    assert (copy / "study.db-journal").stat().st_size > 0
+    assert (copy / "study.db").read_bytes() != (finished / "study.db").read_bytes()
+    check_record(copy)
+    assert [r.trial for r in load_run(copy).results] == [0, 1, 2]
+
+
+def test_reading_a_run_writes_nothing(finished: Path) -> None:
+    before = (finished / "study.db").read_bytes()
+    load_run(finished)
+    assert (finished / "study.db").read_bytes() == before
