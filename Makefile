@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: search test clean browser
+.PHONY: search test clean browser interpreter
 
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict
@@ -14,10 +14,10 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --con
 FILES := $(shell find spaces objectives search studies -type f -not -path '*/__pycache__/*' | LC_ALL=C sort | cksum | cut -d' ' -f1)
 LINKED := .venv/.linked-$(FILES)
 
-search: $(LINKED)
+search: $(LINKED) interpreter
 	$(BIN)/coreml-pareto search quickstart
 
-test: $(LINKED) browser
+test: $(LINKED) interpreter browser
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -36,6 +36,12 @@ $(LINKED): .venv/.installed
 	@rm -f .venv/.linked-*
 	$(INSTALL) --no-deps --no-build-isolation --editable .
 	@touch $@
+
+# PYTHON=... chooses the interpreter that .venv is made with; one that is there stays.
+interpreter:
+	@[ -z "$(PYTHON)" ] && exit 0; version='import platform; print(platform.python_version())'; \
+	asked=$$("$(PYTHON)" -c "$$version" 2>/dev/null || echo "no Python"); has=$$($(BIN)/python -c "$$version"); \
+	[ "$$asked" = "$$has" ] || echo "PYTHON=$(PYTHON) ($$asked) is not used: .venv has Python $$has already; make clean first to change it." >&2
 
 # Sets $python, or says what is missing. `ensurepip` is a package of its own on Debian.
 define find_python

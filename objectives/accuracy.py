@@ -26,6 +26,8 @@ Batches = Iterable[tuple[Images, Targets]]
 Z95: Final = 1.959963984540054
 """The normal distribution's 97.5 % quantile."""
 
+NO_PROBABILITIES: Final = "without a softmax: the scores order the classes, but are no probabilities"
+
 
 @dataclass(frozen=True, eq=False)
 class Correctness:
@@ -54,16 +56,16 @@ def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
     return (0.0 if successes == 0 else middle - half), (1.0 if successes == n else middle + half)
 
 
-def hits(probabilities: NDArray[np.floating[Any]], targets: Targets) -> Correctness:
+def hits(scores: NDArray[np.floating[Any]], targets: Targets) -> Correctness:
     """Whether the right class comes first, and among the first five; ties go to the lower class index.
 
     Args:
-        probabilities: n × classes.
+        scores: n × classes; probabilities or logits, only their order counts.
         targets: n class indices.
     """
-    if not np.isfinite(probabilities).all():
-        raise UserError("probabilities are finite; the package computes NaN or inf; it is broken, convert it again")
-    order = np.argsort(-probabilities, axis=1, kind="stable")[:, :5]
+    if not np.isfinite(scores).all():
+        raise UserError("scores are finite; the package computes NaN or inf; it is broken, convert it again")
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :5]
     found = order == targets[:, None]
     return Correctness(top1=found[:, 0], top5=found.any(axis=1))
 
@@ -78,7 +80,7 @@ def evaluate(program: Program, batches: Batches, *, split: str = "validation", r
         round_fp16: round every intermediate to fp16, as the program states.
 
     Raises:
-        UserError: no images, targets outside the classes, or a program without class probabilities.
+        UserError: no images, targets outside the classes, or a program without one score per class.
     """
     records = list(_run(program, batches, round_fp16))
     if not records:
@@ -86,17 +88,20 @@ def evaluate(program: Program, batches: Batches, *, split: str = "validation", r
     correctness = Correctness(
         top1=np.concatenate([hit.top1 for hit, _ in records]), top5=np.concatenate([hit.top5 for hit, _ in records])
     )
-    return Evaluation(readings(correctness, records[0][1], split, round_fp16), correctness)
+    score = readings(correctness, records[0][1], split, round_fp16, normalised=program.normalised)
+    return Evaluation(score, correctness)
 
 
-def readings(correctness: Correctness, classes: int, split: str, round_fp16: bool) -> dict[str, Reading]:
-    """`top1` and `top5` with their intervals and conditions."""
+def readings(
+    correctness: Correctness, classes: int, split: str, round_fp16: bool, *, normalised: bool = True
+) -> dict[str, Reading]:
+    """`top1` and `top5` with their intervals and conditions; `normalised`: the scores are probabilities."""
     conditions = {
         "split": split,
         "images": str(len(correctness.top1)),
         "executor": "every intermediate rounded to fp16" if round_fp16 else "weights as stored, arithmetic in fp32",
         "interval": "95 %, Wilson 1927",
-    }
+    } | ({} if normalised else {"scores": NO_PROBABILITIES})
     trivial = {"note": f"{classes} classes: the right one is always among the first five"} if classes < 6 else {}
     return {
         "top1": _proportion(correctness.top1, conditions),
@@ -105,20 +110,24 @@ def readings(correctness: Correctness, classes: int, split: str, round_fp16: boo
 
 
 def _run(program: Program, batches: Batches, round_fp16: bool) -> Iterator[tuple[Correctness, int]]:
-    name = program.probabilities
+    name = program.scores
     if name is None:
-        raise UserError(f"accuracy needs class probabilities; {program.path.name} has none; end it in a softmax")
+        shapes = ", ".join(f"{output} {list(program.types[output].shape)}" for output in program.output)
+        raise UserError(
+            "accuracy needs one score per class, a single floating-point output [1, classes]; "
+            f"{program.path.name} gives {shapes}; convert it with a classifier head"
+        )
     executor = Executor(program, round_fp16=round_fp16)
     for images, targets in batches:
         if not len(images):
             continue
-        probabilities = np.asarray(executor.run(images, fetch=(name,))[name]).reshape(len(images), -1)
-        classes = probabilities.shape[1]
+        scores = np.asarray(executor.run(images, fetch=(name,))[name]).reshape(len(images), -1)
+        classes = scores.shape[1]
         if targets.min() < 0 or targets.max() >= classes:
             raise UserError(
                 f"targets index the package's {classes} classes; got {targets.min()} to {targets.max()}; match the labels"
             )
-        yield hits(probabilities, targets), classes
+        yield hits(scores, targets), classes
 
 
 def _proportion(hit: NDArray[np.bool_], conditions: dict[str, str]) -> Reading:

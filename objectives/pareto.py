@@ -8,6 +8,7 @@ the point that is better on the rest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -19,6 +20,7 @@ from scipy.stats import rankdata
 Points = NDArray[np.float64]  # n points × m losses
 
 RHO: Final = 1e-3
+LEAST_RANGE: Final = math.log(1.1)
 
 
 def dominates(a: ArrayLike, b: ArrayLike) -> bool:
@@ -57,8 +59,9 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
 def balanced_distance(points: ArrayLike, logarithmic: Sequence[bool]) -> NDArray[np.float64]:
     """Augmented Chebyshev distance of each point to the ideal, axes scaled to the range of the finite front points.
 
-    Axes marked `logarithmic` (positive losses) are compared by ratio. An axis on which all front points agree says
-    nothing and is left out. Points with an infinite loss are infinitely far.
+    Axes marked `logarithmic` (positive losses) are compared by ratio, and their range counts as 1 : 1.1 at least: where
+    all differ by a few percent, well within the error of an estimate, that must not weigh as much as a real choice. An
+    axis on which all front points agree says nothing and is left out. Points with an infinite loss are infinitely far.
 
     Args:
         points: n × m losses.
@@ -73,6 +76,7 @@ def balanced_distance(points: ArrayLike, logarithmic: Sequence[bool]) -> NDArray
     best = scaled[front(scaled)]
     ideal, extent = best.min(axis=0), np.ptp(best, axis=0)
     told = extent > 0
+    extent = np.where(logarithmic, np.maximum(extent, LEAST_RANGE), extent)
     gap = (scaled[:, told] - ideal[told]) / extent[told]
     distance[finite] = gap.max(axis=1, initial=0.0) + RHO * gap.sum(axis=1)
     return distance

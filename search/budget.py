@@ -1,8 +1,9 @@
 """How much training fits into the time: epochs, input sizes and networks planned from the timeout.
 
 Measured, not guessed: one training step of each backbone at its smallest and largest setting is timed on this
-machine; networks in between lie on the power law through the two. The plan aims at five to forty trained networks,
-none of which takes more than twice its share: fast backbones get more epochs. What is dropped is said.
+machine; networks in between lie on the power law through the two. What is planned is the time that is left after
+reading the pictures and measuring. The plan aims at five to forty trained networks, none of which takes more than twice
+its share: fast backbones get more epochs. What is dropped is said.
 """
 
 from __future__ import annotations
@@ -31,6 +32,12 @@ LEAST_EPOCHS, MOST_EPOCHS = 4, 40
 TRAINING_SHARE, TEACHER_SHARE, UNTAUGHT_SHARE = 0.6, 0.15, 0.75
 """Of the timeout that goes to training students, to training all teachers, and to students where there are none; the
 rest is for conversion and evaluation."""
+FIRST_SHARE = 1 / 8
+"""Of the timeout, by when the first training ends: its package is to be saved within a fifth."""
+MANY_IMAGES = 20_000
+"""Training images from which on batches have 128 images instead of 64: a fifth faster for small networks on a CPU."""
+TIMED_IMAGES, TIMED_PIXELS = 128, 64 * 64**2
+"""In a timed step at most; the second on a CPU only, where large inputs would take memory and minutes."""
 
 Say = Callable[[str], None]
 
@@ -48,24 +55,66 @@ class PowerLaw:
         return float(self.scale * size(network) ** self.exponent)
 
 
-def resolve(plan: Plan, data: DataSet, say: Say) -> Plan:
-    """Return the plan with every `auto` decided, and said."""
-    plan = _with_resolutions(plan, data)
+@final
+@dataclass(frozen=True)
+class Allowance:
+    """Seconds of training: what is `left` of the timeout, the share of `each` training, and what the `first` may take."""
+
+    left: float
+    each: float
+    first: float
+
+    @classmethod
+    def of(cls, plan: Plan, timeout: float, spent: float) -> Allowance:
+        """Return what a plan may spend; where next to nothing is left, the least that a training needs is tried."""
+        left = max(timeout - spent, timeout / 10)
+        trainings = min(40, max(5, round(left / 300)))
+        share = TRAINING_SHARE if own_teachers(plan) else UNTAUGHT_SHARE
+        return cls(left, share * left / trainings, max(FIRST_SHARE * timeout - spent, left / 20))
+
+    def images(self, least: float, available: int, classes: int) -> int:
+        """Return how many images an epoch has where the fastest network takes `least` seconds for each."""
+        affordable = int(min(self.each, self.first) / (LEAST_EPOCHS * least))
+        return min(available, max(8 * classes, affordable))
+
+    def fits(self, seconds_per_epoch: float) -> bool:
+        """Return whether a network can be trained at all."""
+        return LEAST_EPOCHS * seconds_per_epoch <= 2 * self.each
+
+
+def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = lambda: 0.0) -> Plan:
+    """Return the plan with every `auto` decided, and said, and the backbones sorted by how soon a baseline is trained.
+
+    Args:
+        plan: what was asked.
+        data: its pictures.
+        say: told what is decided.
+        spent: gives the seconds of the timeout that are gone.
+    """
+    plan = _with_batch(_with_resolutions(plan, data), data)
     classes = len(data.classes)
     for network in (*plan.space(classes).networks(), *teacher_networks(plan, classes)):
         check_input(network)
-    seconds = plan.search.seconds
-    if plan.training.epochs != AUTO:
-        return plan
-    if seconds is None:
-        return _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
-    laws = _measure(plan.space(classes), plan.training.batch_size, pick_device(plan.training.device))
-    return _fit(plan, data, laws, seconds, say)
+    timeout = plan.search.seconds
+    if plan.training.epochs == AUTO and timeout is not None:
+        laws = _measure(plan, data, Allowance.of(plan, timeout, spent()))
+        return _fit(plan, data, laws, Allowance.of(plan, timeout, spent()), say)
+    if plan.training.epochs == AUTO:
+        plan = _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
+    return _quickest_first(plan, classes, size)
 
 
-def cheapest(networks: tuple[Network, ...]) -> Network:
-    """Return the network that trains fastest, by size alone."""
-    return min(networks, key=size)
+def baselines(space: Space) -> tuple[Network, ...]:
+    """Return the smallest network of each family's first backbone: in a resolved plan the quickest, in their order."""
+    own = _by_backbone(space)
+    return tuple(own[space.backbones_of(family)[0]][0] for family in space.families)
+
+
+def _quickest_first(plan: Plan, classes: int, cost: Callable[[Network], float]) -> Plan:
+    """Return the plan with its backbones in the order in which their smallest networks are trained to the end."""
+    space = plan.space(classes)
+    whole = {name: cost(own[0]) * max(space.epochs_of(name)) for name, own in _by_backbone(space).items()}
+    return _updated(plan, "networks", backbones=tuple(sorted(whole, key=whole.__getitem__)))
 
 
 def _with_resolutions(plan: Plan, data: DataSet) -> Plan:
@@ -77,37 +126,45 @@ def _with_resolutions(plan: Plan, data: DataSet) -> Plan:
     return _updated(plan, "networks", resolution=tuple(side for side in RESOLUTIONS if low <= side <= high))
 
 
-def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], seconds: float, say: Say) -> Plan:
+def _with_batch(plan: Plan, data: DataSet) -> Plan:
+    """Return the batch size that suits the number of images: large ones are faster, small data sets need the steps."""
+    if plan.training.batch_size != AUTO:
+        return plan
+    return _updated(plan, "training", batch_size=128 if _available(plan, data) >= MANY_IMAGES else 64)
+
+
+def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], allowance: Allowance, say: Say) -> Plan:
     """Return the plan with epochs, networks and images that the time allows."""
-    trainings = min(40, max(5, round(seconds / 300)))
-    share = (TRAINING_SHARE if own_teachers(plan) else UNTAUGHT_SHARE) * seconds / trainings
-    available = min(len(data.train), plan.training.images or len(data.train))
-    images = available
-
-    def cost(network: Network) -> float:
-        return laws[network.backbone].seconds(network)
-
-    least = min(cost(network) for network in plan.space(len(data.classes)).networks())
-    affordable = int(min(share, seconds / 8) / (LEAST_EPOCHS * least))
-    if affordable < images:
-        images = min(available, max(8 * len(data.classes), affordable))
+    classes, available = len(data.classes), _available(plan, data)
+    least = min(laws[network.backbone].seconds(network) for network in plan.space(classes).networks())
+    images = allowance.images(least, available, classes)
+    if images < available:
         say(f"The time allows {images} of {len(data.train)} training images per epoch.")
         plan = _updated(plan, "training", images=images)
+
+    def cost(network: Network) -> float:
+        return laws[network.backbone].seconds(network) * images
+
     before = plan.networks
-    plan = _trimmed(plan, len(data.classes), lambda network: cost(network) * LEAST_EPOCHS * images <= 2 * share)
+    plan = _trimmed(plan, classes, lambda network: allowance.fits(cost(network)))
     for name in ("backbones", "width", "resolution"):
         gone = [str(v) for v in getattr(before, name) if v not in getattr(plan.networks, name)]
         if gone:
             say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
-    costs = _by_backbone(plan.space(len(data.classes)), lambda network: cost(network) * images)
-    epochs = {name: _epochs(own, share) for name, own in costs.items()}
+    costs = {name: [cost(network) for network in own] for name, own in _by_backbone(plan.space(classes)).items()}
+    epochs = _lengths(costs, allowance)
     minutes = statistics.median(epochs[name] * each for name, own in costs.items() for each in own) / 60
     low, high = min(epochs.values()), max(epochs.values())
     say(
         f"Planned for the timeout: {low if low == high else f'{low} to {high}'} epochs, by backbone, "
         f"about {minutes:.1f} min per training (estimated)."
     )
-    return _with_teachers(_updated(plan, "training", epochs=epochs), len(data.classes), images, seconds, say)
+    plan = _quickest_first(_updated(plan, "training", epochs=epochs), classes, cost)
+    return _with_teachers(plan, classes, images, allowance.left, say)
+
+
+def _available(plan: Plan, data: DataSet) -> int:
+    return min(len(data.train), plan.training.images or len(data.train))
 
 
 def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, say: Say) -> Plan:
@@ -117,7 +174,7 @@ def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, say: S
         return plan
     share, device = TEACHER_SHARE * seconds / len(teachers), pick_device(plan.training.device)
     costs = {
-        name: images * _seconds_per_image(teacher_network(plan, name, classes), plan.training.batch_size, device)
+        name: images * _seconds_per_image(teacher_network(plan, name, classes), plan.training.batch, device)
         for name in teachers
     }
     slow = [name for name in teachers if costs[name] * LEAST_EPOCHS > 2 * share]
@@ -133,12 +190,20 @@ def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, say: S
     return _updated(plan, "distillation", teacher_epochs=epochs)
 
 
-def _by_backbone(space: Space, cost: Callable[[Network], float]) -> dict[str, list[float]]:
-    """Return the costs of the networks of each backbone."""
-    costs: dict[str, list[float]] = {name: [] for name in space.backbones}
-    for network in space.networks():
-        costs[network.backbone].append(cost(network))
-    return costs
+def _by_backbone(space: Space) -> dict[str, list[Network]]:
+    """Return the networks of each backbone, the smallest first."""
+    found: dict[str, list[Network]] = {name: [] for name in space.backbones}
+    for network in sorted(space.networks(), key=size):
+        found[network.backbone].append(network)
+    return found
+
+
+def _lengths(costs: dict[str, list[float]], allowance: Allowance) -> dict[str, int]:
+    """Return the epochs of each backbone; those of the fastest are few enough for a first package in time."""
+    epochs = {name: _epochs(own, allowance.each) for name, own in costs.items()}
+    fastest = min(costs, key=lambda name: min(costs[name]))
+    epochs[fastest] = min(epochs[fastest], max(LEAST_EPOCHS, int(allowance.first / min(costs[fastest]))))
+    return epochs
 
 
 def _epochs(seconds: list[float], share: float) -> int:
@@ -183,21 +248,33 @@ def _droppable(space: Space, *, keep_families: bool) -> list[tuple[str, str, Val
     return [*(sides if len(sides) > 1 else []), *(widths if len(widths) > 1 else []), *backbones]
 
 
-def _measure(space: Space, batch: int, device: torch.device) -> dict[str, PowerLaw]:
-    """Time a training step of each backbone at its smallest and largest setting."""
+def _measure(plan: Plan, data: DataSet, allowance: Allowance) -> dict[str, PowerLaw]:
+    """Time a training step of each backbone at its smallest setting, and at its largest where there is time for either."""
+    batch, device = plan.training.batch, pick_device(plan.training.device)
+    own = _by_backbone(plan.space(len(data.classes)))
+    low = {name: _seconds_per_image(networks[0], batch, device) for name, networks in own.items()}
+    images = allowance.images(min(low.values()), _available(plan, data), len(data.classes))
     laws = {}
-    for backbone in space.backbones:
-        own = sorted((n for n in space.networks() if n.backbone == backbone), key=size)
-        low, high = (_seconds_per_image(network, batch, device) for network in (own[0], own[-1]))
-        ratio = math.log(size(own[-1]) / size(own[0])) if len(own) > 1 else 0.0
-        exponent = min(1.5, max(0.3, math.log(high / low) / ratio)) if ratio > 0 else 1.0
-        laws[backbone] = PowerLaw(high / size(own[-1]) ** exponent, exponent)
+    for name, networks in own.items():
+        small, large = networks[0], networks[-1]
+        if size(small) < size(large) and allowance.fits(low[name] * images):
+            laws[name] = _law(small, low[name], large, _seconds_per_image(large, batch, device))
+        else:
+            laws[name] = PowerLaw(low[name] / size(small), 1.0)
     return laws
+
+
+def _law(small: Network, low: float, large: Network, high: float) -> PowerLaw:
+    exponent = math.log(high / low) / math.log(size(large) / size(small))
+    exponent = min(1.5, max(0.3, exponent))
+    return PowerLaw(high / size(large) ** exponent, exponent)
 
 
 def _seconds_per_image(network: Network, batch: int, device: torch.device) -> float:
     """Return the time of a training step (the better of two after one to warm up), per image."""
-    batch = min(batch, 64)
+    batch = min(batch, TIMED_IMAGES)
+    if device.type == "cpu":
+        batch = min(batch, max(2, TIMED_PIXELS // (2 * network.resolution // network.stem_stride) ** 2))
     module = build(network).to(device, memory_format=torch.channels_last).train()  # type: ignore[call-overload]
     side = network.resolution
     images = torch.rand(batch, 3, side, side, device=device).contiguous(memory_format=torch.channels_last)

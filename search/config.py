@@ -6,6 +6,8 @@ override its keys. Unknown keys are refused with the legal ones.
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from datetime import date
 from importlib.resources import files
@@ -107,9 +109,16 @@ class Training(Section):
         description="one or more whole numbers from 1 on, such as [12, 20], one for each backbone, "
         "such as {mobilenetv2: 12}, or auto",
     )
-    batch_size: int = Field(default=64, ge=2, description="a whole number from 2 on, such as 64")
+    batch_size: Annotated[int, Field(ge=2)] | Auto = Field(
+        default=AUTO, description="a whole number from 2 on, such as 64, or auto"
+    )
     images: int | None = Field(default=None, ge=8, description="a whole number from 8 on, such as 5000")
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default=AUTO, description="auto, cpu, cuda or mps")
+
+    @property
+    def batch(self) -> int:
+        """Images in a batch; 64 while it is not decided."""
+        return 64 if self.batch_size == AUTO else self.batch_size
 
 
 @final
@@ -202,7 +211,10 @@ class Plan(Section):
         """Expand `auto` and `all` to what the target's iOS loads; refuse what is named and not loaded by it."""
         target: TargetSection | None = info.data.get("target")
         os = target.os if target else None  # None: refused already
-        groups = {AUTO: map(schemes.parse, USUAL), "all": schemes.every_compression()}
+        every = [
+            row for row in schemes.every_compression() if row.mode != "uniform"
+        ]  # k-means loses less in the same bytes
+        groups = {AUTO: map(schemes.parse, USUAL), "all": every}
         found: list[Compression] = []
         for name in names:
             if name in groups:
@@ -258,7 +270,7 @@ class Plan(Section):
             compressions=self.compressions,
             classes=classes,
             seed=self.search.seed,
-            batch_size=self.training.batch_size,
+            batch_size=self.training.batch,
         )
 
 
@@ -287,7 +299,7 @@ def load_plan(study: str | None, overrides: Mapping[str, Any] | None = None) -> 
         raise UserError(
             f"{place} must be a mapping of keys such as data, networks, limits; got {type(content).__name__}."
         )
-    content = _merged(content, overrides or {})
+    content = _merged(_named(content, study), overrides or {})
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -314,6 +326,15 @@ def _text_of(study: str | None) -> tuple[str, str]:
     if path.suffix in (".yaml", ".yml"):
         raise UserError(f"There is no study file {study}; presets are: {', '.join(known)}.")
     raise UserError(f"{study!r} is neither a file nor a preset; presets are: {', '.join(known)}.")
+
+
+def _named(content: dict[str, Any], study: str | None) -> dict[str, Any]:
+    """Return a study with its name; a file that gives none is called by its stem, so that each has a run folder."""
+    if study is None or "name" in content or not Path(study).is_file():
+        return content
+    plain = unicodedata.normalize("NFKD", Path(study).stem).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", plain).strip("._-")
+    return {"name": name, **content} if name else content
 
 
 def _read(path: Path) -> str:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from coreml_pareto.objectives.accuracy import evaluate
+from coreml_pareto.objectives.accuracy import NO_PROBABILITIES, evaluate
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.preprocessing import PREFIX, Preprocessing
 from coreml_pareto.objectives.program import ImageInput, Program, TensorInput
@@ -90,7 +90,8 @@ def judge(
     rule, note = preprocessing_for(program)
     batches = _batches(program, pictures, rule, order, normalisation)
     result = evaluate(program, batches, split=split)
-    return Judgement(result.score | static, (note, *_same_data(program, data)))
+    unscaled = () if program.normalised else (f"{program.path.name} ends {NO_PROBABILITIES}",)
+    return Judgement(result.score | static, (note, *unscaled, *_same_data(program, data)))
 
 
 def _open(data: DataSet, split: SplitName) -> Split:
@@ -117,7 +118,7 @@ def splitting_of(program: Program, seed: int | None) -> Splitting:
 
 
 def labels_of(program: Program, given: Sequence[str] | None) -> tuple[str, ...]:
-    """The classes in the order of the package's probabilities: its own, or `given` for a package without labels.
+    """The classes in the order of the package's scores: its own, or `given` for a package without labels.
 
     Raises:
         UserError: neither or both, repeated names, or another number than the package has outputs.
@@ -272,7 +273,7 @@ def _per_channel(values: tuple[float, ...], channels: int, name: str) -> NDArray
 
 
 def _outputs(program: Program) -> int | None:
-    name = program.probabilities
+    name = program.scores
     kind = program.types.get(name) if name is not None else None
     return None if kind is None else kind.elements
 

@@ -27,7 +27,7 @@ from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.train import GLANCE, Step, Trained, Trainer, check_device, open_checkpoint
 from coreml_pareto.search.store import Store, installed_version, tool_versions, write_atomically
-from coreml_pareto.search.study import PLAN, REQUEST, STORE, Asked, Study
+from coreml_pareto.search.study import PLAN, REQUEST, STORE, Study
 from coreml_pareto.search.teaching import teacher_network, teacher_networks, teacher_recipe
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
@@ -50,8 +50,8 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
     check_device(plan.training.device)
     clock = Clock()  # reading the pictures and planning are part of the time that was given
     data = _load(plan, screen)
-    _check(plan, len(data.classes))
-    plan = _resolved(plan, folder, data, screen)
+    _check(plan, data.classes)
+    plan = _resolved(plan, folder, data, screen, clock)
     data = _limited(data, plan)
     session = _Session(plan, folder, data, screen, clock)
     session.run()
@@ -81,7 +81,6 @@ class _Session:
         )
         self.seen = {result.candidate.digest: result for result in self.study.results()}
         clock.before = float(self.study.facts().get("seconds", 0.0))
-        self.repeats = 0
 
     def run(self) -> None:
         """Ask, evaluate and tell until trials or time are spent, or the space is."""
@@ -89,10 +88,7 @@ class _Session:
         if self.seen or recovered:
             again = f", asking {recovered} unfinished again" if recovered else ""
             self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
-            self._enqueue_missing()
-        else:
-            for candidate in self._baselines():
-                self.study.enqueue(candidate)
+        self._enqueue_missing()
         try:
             while not self._spent():
                 self._step()
@@ -121,9 +117,9 @@ class _Session:
         asked = self.study.ask()
         earlier = self.seen.get(asked.candidate.digest)
         if earlier is not None:
-            self._again(asked, earlier)
+            self.study.repeat(asked, earlier)
+            self._enqueue_fresh()
             return
-        self.repeats = 0
         started = self.clock.seconds
         outcome = self.laboratory.evaluate(asked.candidate, self._progress, self.screen.note)
         seconds = self.clock.seconds - started
@@ -137,12 +133,27 @@ class _Session:
             self.study.enqueue(further)
 
     def _enqueue_missing(self) -> None:
-        """Put in line what a kill kept out: between a trial's end and the entry of its further compressions."""
+        """Put in line what does not stand there yet: baselines at the start, later what a kill kept out."""
         waiting = {candidate.digest for candidate in self.study.waiting()}
         last = max(self.seen.values(), key=lambda result: result.trial, default=None)
-        for further in self._further(last) if last else ():
-            if further.digest not in waiting:
-                self.study.enqueue(further)
+        for candidate in self._further(last) if last else self._baselines():
+            if candidate.digest not in waiting:
+                self.study.enqueue(candidate)
+        if not self.study.waiting():
+            self._enqueue_fresh()
+
+    def _enqueue_fresh(self) -> None:
+        """Where the sampler does nothing but repeat, put a candidate in line that is new, near the last one if any is."""
+        repeated = self.study.repeated()
+        if len(repeated) < PATIENCE:
+            return
+        draws = random.Random(digest_of([self.plan.search.seed, self.study.told()]))
+        near = [c for c in self.space.neighbours(repeated[0]) if c.digest not in self.seen]
+        for _ in range(1000):
+            fresh = draws.choice(near) if near else self.space.decode(lambda knob: draws.choice(knob.choices))
+            if fresh.digest not in self.seen:
+                self.study.enqueue(fresh)
+                return
 
     def _progress(self, step: Step) -> None:
         self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left)
@@ -160,20 +171,6 @@ class _Session:
             self.screen.say("Every candidate of the space was evaluated.")
             return True
         return False
-
-    def _again(self, asked: Asked, earlier: Result) -> None:
-        """Tell a repeated candidate its outcome; after a few, ask for one that is new."""
-        self.study.repeat(asked, earlier)
-        self.repeats += 1
-        if self.repeats < PATIENCE:
-            return
-        draws = random.Random(digest_of([self.plan.search.seed, asked.number]))
-        near = [c for c in self.space.neighbours(earlier.candidate) if c.digest not in self.seen]
-        for _ in range(1000):
-            fresh = draws.choice(near) if near else self.space.decode(lambda knob: draws.choice(knob.choices))
-            if fresh.digest not in self.seen:
-                self.study.enqueue(fresh)
-                return
 
     def _check_start(self) -> None:
         """Stop a study whose first trials all fail: the cause is not in the candidates."""
@@ -194,16 +191,16 @@ class _Session:
         return [candidate.model_copy(update={"compression": compression}) for compression in drawn]
 
     def _baselines(self) -> list[Candidate]:
-        """Return one plain candidate of each family (fp16 where the limits allow), the cheapest to train first."""
+        """Return one plain candidate of each family (fp16 where the limits allow), the quickest to train first."""
         found = []
-        for family in self.space.families:
-            network = budget.cheapest(tuple(n for n in self.space.networks() if n.family == family))
+        for network in budget.baselines(self.space):
+            family = network.family
             values: dict[str, Value] = {
                 "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
                 "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
             }  # fmt: skip
             found.append(self._within_limits(self.space.decode(choose_from(values))))
-        return sorted(found, key=lambda candidate: budget.size(candidate.network))
+        return found
 
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""
@@ -221,11 +218,11 @@ class _Session:
         return teacher_network(self.plan, name, classes), teacher_recipe(self.plan, name, classes)
 
     def _announce(self, teacher: Trained) -> None:
-        """Say once how good a teacher is, and keep it with the study."""
+        """Say once how good a teacher is on the pictures of this study, and keep it with the study."""
         known: dict[str, object] = self.study.facts().get("teachers", {})
         if teacher.key in known:
             return
-        top1, images = teacher.record["glance_top1"], min(GLANCE, len(self.data.validation))
+        top1, images = self.laboratory.trainer.top1(teacher), min(GLANCE, len(self.data.validation))
         self.study.note(
             "teachers", known | {teacher.key: {"network": teacher.network.label, "top1": top1, "images": images}}
         )
@@ -267,17 +264,17 @@ def _load(plan: Plan, screen: Screen) -> DataSet:
     return data
 
 
-def _check(plan: Plan, classes: int) -> None:
+def _check(plan: Plan, classes: tuple[str, ...]) -> None:
     """Refuse, before the run folder exists, what some trial could not be made with: teachers and initial weights."""
     for teacher in filter(is_checkpoint, plan.distillation.teachers):
         open_checkpoint(Path(teacher), classes)
-    teachers = tuple(teacher_networks(plan, classes))
-    check_policy(plan.space(classes).networks(), plan.networks.pretrained)
+    teachers = tuple(teacher_networks(plan, len(classes)))
+    check_policy(plan.space(len(classes)).networks(), plan.networks.pretrained)
     if plan.networks.pretrained in POLICIES:  # a checkpoint is the students'
         check_policy(teachers, plan.networks.pretrained)
 
 
-def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen) -> Plan:
+def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> Plan:
     """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
     request = folder / REQUEST
     asked = plan.model_dump(mode="json")
@@ -285,7 +282,7 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen) -> Plan:
         _check_same(json.loads(request.read_text()), asked, data, folder)
         stored = load_plan(str(folder / PLAN))
         return stored.model_copy(update={"search": plan.search})
-    resolved = budget.resolve(plan, data, screen.say)
+    resolved = budget.resolve(plan, data, screen.say, lambda: clock.seconds)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, dump_plan(resolved))
     write_atomically(folder / "environment.json", json.dumps(_environment(data), indent=1))

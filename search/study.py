@@ -13,6 +13,9 @@ same constraints of every trial, and to the others a 0 is as good as none.
 The sampler is rebuilt before each ask from the study's seed and the number of trials told, so a resumed search asks
 what an uninterrupted one would. Each trial keeps its candidate, outcome and readings as user attributes: the SQLite
 file is the record, and any Optuna tool can open it. Heavy files lie in the store.
+
+A trial is told by several commits, its state the last: until then it counts as unfinished, whatever it already holds,
+and is asked again.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, assert_never, final
 
@@ -99,18 +103,16 @@ class Study:
     def recover(self) -> int:
         """Make room for trials that a killed process left unfinished; return how many.
 
-        Those that stood in line are put back in line, in their order. One that the sampler drew is simply forgotten:
-        the sampler, rebuilt from the same seed and trials, draws it again.
+        Those that stood in line stand at their old place again. One that the sampler drew is simply forgotten: the
+        sampler, rebuilt from the same seed and trials, draws it again. A kill between two of these commits loses none.
         """
         stale = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        if not stale:
-            return 0
-        waiting = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        for trial in [*stale, *waiting]:
-            self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-            self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        for trial in stale:
             if FIXED in trial.system_attrs:
-                self._study.enqueue_trial(trial.system_attrs[FIXED])
+                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+            else:
+                self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
+                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
         return len(stale)
 
     def enqueue(self, candidate: Candidate) -> None:
@@ -124,11 +126,7 @@ class Study:
 
     def ask(self) -> Asked:
         """Return the next candidate to evaluate."""
-        ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-        told = sum(
-            1 for trial in ended if INTERRUPTED not in trial.user_attrs
-        )  # repetitions too: each needs a new draw
-        seed = int(digest_of([self.plan.search.seed, told])[:8], 16)
+        seed = int(digest_of([self.plan.search.seed, self.told()])[:8], 16)
         with _unexcited():
             self._study.sampler = SAMPLERS[self.plan.search.sampler](seed)
             trial = self._study.ask()
@@ -144,14 +142,25 @@ class Study:
         if isinstance(outcome, Failed):
             self._study.tell(asked.trial, state=TrialState.FAIL)
             return
+        known = asked.trial.constraints  # set by an attempt that was interrupted here; Optuna takes them once
         for name, amount in self._violations(outcome.score).items():
-            asked.trial.set_constraint(name, amount)
+            if name not in known:
+                asked.trial.set_constraint(name, amount)
         self._study.tell(asked.trial, [_value(outcome.score, row) for row in self.objectives])
 
     def repeat(self, asked: Asked, of: Result) -> None:
         """Tell a candidate that was evaluated before: same outcome, no time, marked so that it counts once."""
         asked.trial.set_user_attr("repeats", of.trial)
         self.tell(asked, of.outcome, 0.0)
+
+    def told(self) -> int:
+        """Return the number of trials told, repetitions included: each needs a new draw."""
+        return len(self._told())
+
+    def repeated(self) -> tuple[Candidate, ...]:
+        """Return the candidates told since the last new one: repetitions all, the latest first."""
+        latest = takewhile(lambda trial: "repeats" in trial.user_attrs, reversed(self._told()))
+        return tuple(Candidate.model_validate(trial.user_attrs["candidate"]) for trial in latest)
 
     def note(self, name: str, value: object) -> None:
         """Keep a fact about the whole study."""
@@ -166,8 +175,8 @@ class Study:
         tests = {int(number): Reading.from_dict(plain) for number, plain in self.facts().get("test_top1", {}).items()}
         return tuple(
             _result(trial, self.folder, tests.get(trial.number))
-            for trial in self._trials()
-            if "outcome" in trial.user_attrs
+            for trial in self._told()
+            if "outcome" in trial.user_attrs and "repeats" not in trial.user_attrs
         )
 
     def run(self) -> Run:
@@ -183,9 +192,10 @@ class Study:
             strict=self.plan.strict,
         )
 
-    def _trials(self) -> list[FrozenTrial]:
-        trials = self._study.get_trials(deepcopy=False)
-        return [t for t in trials if "repeats" not in t.user_attrs and INTERRUPTED not in t.user_attrs]
+    def _told(self) -> list[FrozenTrial]:
+        """Return the finished trials in their order, interrupted attempts left out."""
+        ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
+        return [trial for trial in ended if INTERRUPTED not in trial.user_attrs]
 
     def _violations(self, score: Mapping[str, Reading]) -> dict[str, float]:
         """Return by what share of its bound each limit is broken: samplers add them up, and bytes would swamp points."""

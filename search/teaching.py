@@ -36,7 +36,7 @@ def teacher_recipe(plan: Plan, name: str, classes: int) -> Recipe:
     """Return a teacher's training."""
     epochs = plan.distillation.teacher_epochs or max(plan.space(classes).lengths)
     defaults = dataclasses.asdict(training_defaults(family_of(name)))
-    return Recipe(epochs=epochs, batch_size=plan.training.batch_size, seed=plan.search.seed, **defaults)
+    return Recipe(epochs=epochs, batch_size=plan.training.batch, seed=plan.search.seed, **defaults)
 
 
 def teacher_networks(plan: Plan, classes: int) -> Iterator[Network]:

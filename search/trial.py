@@ -102,7 +102,7 @@ class Laboratory:
         if recipe.teacher is None:
             return None
         if is_checkpoint(recipe.teacher):
-            trained = open_checkpoint(Path(recipe.teacher), len(self.data.classes))
+            trained = open_checkpoint(Path(recipe.teacher), self.data.classes)
         else:
             network, own_recipe = self.teach(recipe.teacher)
             note(f"teacher {network.label}, {own_recipe.label}")

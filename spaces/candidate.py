@@ -12,8 +12,9 @@ from typing import Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Scheme = Literal["fp32", "fp16", "int8", "int4", "palette", "pruning", "w8a8"]
+Scheme = Literal["fp32", "fp16", "int8", "int4", "palette", "pruning", "joint", "w8a8"]
 Granularity = Literal["none", "tensor", "channel", "block", "group"]
+Mode = Literal["usual", "asymmetric", "uniform"]
 
 
 def digest_of(value: object) -> str:
@@ -91,11 +92,15 @@ class Recipe(Record):
 
 @final
 class Compression(Record):
-    """How the weights (and for W8A8 the activations) are stored; legal cells: `compression.SCHEMES`."""
+    """How the weights (and for W8A8 the activations) are stored; legal cells: `compression.SCHEMES`.
+
+    `mode` is `usual` for symmetric integers and for tables found by k-means.
+    """
 
     scheme: Scheme = "fp16"
     bits: int = 16
     granularity: Granularity = "none"
+    mode: Mode = "usual"
     group_size: int = 0
     sparsity: float = Field(default=0.0, ge=0, lt=1)
     calibration_images: int = Field(default=0, ge=0)

@@ -1,32 +1,40 @@
 """Which compressions exist: the schemes and the cells of bits × granularity that Core ML takes, with the oldest OS.
 
-| scheme  | bits          | granularity    | iOS | what it is                                                    |
-|---------|---------------|----------------|-----|---------------------------------------------------------------|
-| fp32    | 32            | none           | 15  | single precision; not run by the Neural Engine                |
-| fp16    | 16            | none           | 15  | half precision, the ML program's default                      |
-| int8    | 8             | tensor channel | 16  | weight-only linear quantization                               |
-| int4    | 4             | channel block  | 18  | weight-only linear quantization                               |
-| palette | 8 6 4 2 1     | tensor         | 16  | k-means look-up table                                         |
-| palette | 3             | tensor         | 18  | k-means look-up table                                         |
-| palette | 8 6 4 3 2 1   | group          | 18  | one k-means table for each group of output channels           |
-| pruning | 16            | none           | 16  | smallest magnitudes set to zero, stored sparsely              |
-| w8a8    | 8             | channel        | 17  | int8 weights and activations, calibrated on training images   |
+| scheme  | bits          | granularity    | mode               | iOS | what it is                                      |
+|---------|---------------|----------------|--------------------|-----|-------------------------------------------------|
+| fp32    | 32            | none           | usual              | 15  | single precision; not run by the Neural Engine  |
+| fp16    | 16            | none           | usual              | 15  | half precision, the ML program's default        |
+| int8    | 8             | tensor channel | usual asymmetric   | 16  | weight-only linear quantization                 |
+| int8    | 8             | block          | usual asymmetric   | 18  | weight-only linear quantization                 |
+| int4    | 4             | channel block  | usual asymmetric   | 18  | weight-only linear quantization                 |
+| palette | 8 6 4 2 1     | tensor         | usual uniform      | 16  | look-up table                                   |
+| palette | 3             | tensor         | usual uniform      | 18  | look-up table                                   |
+| palette | 8 6 4 3 2 1   | group          | usual uniform      | 18  | one table for each group of output channels     |
+| pruning | 16            | none block     | usual              | 16  | smallest magnitudes set to zero, stored sparsely|
+| joint   | 8 6 4 3 2 1   | tensor         | usual              | 18  | pruned, and a look-up table for what is left    |
+| w8a8    | 8             | channel        | usual              | 17  | int8 weights and activations, calibrated        |
+
+Usual are symmetric integers and tables found by k-means; asymmetric integers have an offset, uniform tables are evenly
+spaced (the same bytes as k-means at a larger error: to compare with). Pruning by blocks is n:m sparsity: of every m
+weights along the input channels the n smallest are removed.
 
 Source: Apple, Core ML Tools guide, "What's new in optimize" and "Optimization overview" (opt-whats-new,
 opt-overview), and coremltools 9.0's own refusals. iOS N stands for the release family of that autumn: macOS N-3
 up to iOS 18; watchOS and tvOS alike.
 
-A compression is written `fp16`, `int8/channel`, `int4/block-32`, `palette-4/tensor`, `palette-3/group-16`,
-`pruning-50` (percent of the weights set to zero) or `w8a8`.
+A compression is written `fp16`, `int8/channel`, `int8/channel/asymmetric`, `int4/block-32`, `palette-4/tensor`,
+`palette-3/group-16`, `palette-4/tensor/uniform`, `pruning-50` (percent of the weights set to zero), `pruning-2:4`,
+`pruning-50+palette-4` or `w8a8`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from itertools import product
 from typing import cast, final, get_args
 
-from coreml_pareto.spaces.candidate import Compression, Granularity, Scheme
+from coreml_pareto.spaces.candidate import Compression, Granularity, Mode, Scheme
 from coreml_pareto.spaces.errors import UserError
 
 CALIBRATION_IMAGES = 128
@@ -43,21 +51,30 @@ class Cell:
     granularities: tuple[Granularity, ...]
     minimum_os: int
     note: str
+    modes: tuple[Mode, ...] = ("usual",)
 
 
+_LINEAR: tuple[Mode, ...] = ("usual", "asymmetric")
+_TABLES: tuple[Mode, ...] = ("usual", "uniform")
 SCHEMES: tuple[Cell, ...] = (
     Cell("fp32", (32,), ("none",), 15, "single precision; not run by the Neural Engine"),
     Cell("fp16", (16,), ("none",), 15, "half precision, the ML program's default"),
-    Cell("int8", (8,), ("tensor", "channel"), 16, "weight-only linear quantization"),
-    Cell("int4", (4,), ("channel", "block"), 18, "weight-only linear quantization"),
-    Cell("palette", (8, 6, 4, 2, 1), ("tensor",), 16, "k-means look-up table"),
-    Cell("palette", (3,), ("tensor",), 18, "k-means look-up table"),
-    Cell("palette", (8, 6, 4, 3, 2, 1), ("group",), 18, "one k-means table for each group of output channels"),
-    Cell("pruning", (16,), ("none",), 16, "smallest magnitudes set to zero, stored sparsely"),
-    Cell("w8a8", (8,), ("channel",), 17, "int8 weights and activations, calibrated on training images"),
+    Cell("int8", (8,), ("tensor", "channel"), 16, "weight-only linear quantization", _LINEAR),
+    Cell("int8", (8,), ("block",), 18, "weight-only linear quantization", _LINEAR),
+    Cell("int4", (4,), ("channel", "block"), 18, "weight-only linear quantization", _LINEAR),
+    Cell("palette", (8, 6, 4, 2, 1), ("tensor",), 16, "look-up table", _TABLES),
+    Cell("palette", (3,), ("tensor",), 18, "look-up table", _TABLES),
+    Cell("palette", (8, 6, 4, 3, 2, 1), ("group",), 18, "one table for each group of output channels", _TABLES),
+    Cell("pruning", (16,), ("none", "block"), 16, "smallest magnitudes set to zero, stored sparsely"),
+    Cell("joint", (8, 6, 4, 3, 2, 1), ("tensor",), 18, "pruned, and a look-up table for what is left"),
+    Cell("w8a8", (8,), ("channel",), 17, "int8 weights and activations, calibrated"),
 )
 
-_FORM = re.compile(r"(?P<scheme>[a-z][a-z0-9]*)(?:-(?P<number>\d+))?(?:/(?P<granularity>[a-z]+)(?:-(?P<size>\d+))?)?$")
+_FORM = re.compile(
+    r"(?P<scheme>[a-z][a-z0-9]*)(?:-(?P<number>\d+)(?::(?P<of>\d+))?)?(?:/(?P<granularity>[a-z]+)(?:-(?P<size>\d+))?)?"
+    r"(?:/(?P<mode>[a-z]+))?$"
+)
+_JOINT = re.compile(r"pruning-(?P<percent>\d+)\+palette-(?P<bits>\d+)(?:/tensor)?$")
 _DEFAULT_GRANULARITY: dict[Scheme, Granularity] = {
     "int8": "channel", "int4": "channel", "palette": "tensor", "w8a8": "channel"
 }  # fmt: skip
@@ -71,10 +88,11 @@ def cell_of(compression: Compression) -> Cell:
     """
     for cell in SCHEMES:
         legal = compression.bits in cell.bits and compression.granularity in cell.granularities
-        if cell.scheme == compression.scheme and legal:
+        if cell.scheme == compression.scheme and legal and compression.mode in cell.modes:
             return cell
+    mode = "" if compression.mode == "usual" else f"{compression.mode} "
     raise UserError(
-        f"Core ML has no {compression.scheme} with {compression.bits} bits per {compression.granularity}; "
+        f"Core ML has no {mode}{compression.scheme} with {compression.bits} bits per {compression.granularity}; "
         f"legal for {compression.scheme}: {_legal_forms(compression.scheme)}."
     )
 
@@ -93,7 +111,7 @@ def check(compression: Compression, *, os: int | None = None) -> Compression:
             f"A size goes with blocks and groups, and only with them; got {compression.scheme} per "
             f"{compression.granularity} with size {compression.group_size}: write e.g. int4/block-32 or palette-4/group-16."
         )
-    if (compression.scheme == "pruning") != (compression.sparsity > 0):
+    if (compression.scheme in ("pruning", "joint")) != (compression.sparsity > 0):
         raise UserError(
             "Pruning needs a share of weights to remove, and nothing else takes one: write e.g. pruning-50."
         )
@@ -111,57 +129,92 @@ def parse(text: str) -> Compression:
     Raises:
         UserError: unknown scheme or illegal cell; the message lists what is legal.
     """
-    match = _FORM.match(text.strip().lower())
+    plain = text.strip().lower()
+    if joint := _JOINT.match(plain):
+        return check(_joint(int(joint["percent"]), int(joint["bits"]), text))
+    match = _FORM.match(plain)
     scheme = match["scheme"] if match else ""
-    if match is None or scheme not in get_args(Scheme):
+    if match is None or scheme not in get_args(Scheme) or scheme == "joint":
         raise UserError(f"No compression is called {text!r}; the schemes are: {', '.join(_spellings())}.")
     known = cast("Scheme", scheme)
     number = int(match["number"]) if match["number"] else None
-    granularity = cast("Granularity", match["granularity"] or _DEFAULT_GRANULARITY.get(known, "none"))
-    if number is None and known in ("palette", "pruning"):
-        raise UserError(
-            f"{known} needs a number, e.g. {'palette-4' if known == 'palette' else 'pruning-50'}; got {text!r}."
-        )
-    if number is not None and known not in ("palette", "pruning"):
+    if known == "pruning":
+        return check(_pruning(match, number, text))
+    if number is None and known == "palette":
+        raise UserError(f"palette needs a number, e.g. palette-4; got {text!r}.")
+    if (number is not None and known != "palette") or match["of"]:
         raise UserError(f"{known} takes no number after a dash; got {text!r}, write {_legal_forms(known)}.")
     return check(
         Compression(
             scheme=known,
-            bits=number if known == "palette" and number is not None else _bits_of(known),
-            granularity=granularity,
+            bits=_bits_of(known) if number is None else number,
+            granularity=cast("Granularity", match["granularity"] or _DEFAULT_GRANULARITY.get(known, "none")),
+            mode=_mode(match["mode"], text),
             group_size=int(match["size"] or 0),
-            sparsity=_sparsity(number, text) if known == "pruning" else 0.0,
             calibration_images=CALIBRATION_IMAGES if known == "w8a8" else 0,
         )
     )
 
 
+def _mode(word: str | None, text: str) -> Mode:
+    if word is None:
+        return "usual"
+    if word not in get_args(Mode) or word == "usual":
+        raise UserError(f"After the granularity stands asymmetric, uniform or nothing; got {text!r}.")
+    return cast("Mode", word)
+
+
+def _pruning(match: re.Match[str], number: int | None, text: str) -> Compression:
+    """`pruning-50` or `pruning-2:4`."""
+    if match["granularity"] or match["mode"]:
+        raise UserError(f"Pruning has no granularity; got {text!r}: write e.g. pruning-50 or pruning-2:4.")
+    if match["of"] is None:
+        return Compression(scheme="pruning", bits=16, sparsity=_sparsity(number, text))
+    group = int(match["of"])
+    if number is None or not 1 <= number < group <= 64:
+        raise UserError(f"n:m pruning removes n of every m weights, 1 <= n < m <= 64; got {text!r}: write pruning-2:4.")
+    return Compression(scheme="pruning", bits=16, granularity="block", group_size=group, sparsity=number / group)
+
+
+def _joint(percent: int, bits: int, text: str) -> Compression:
+    return Compression(scheme="joint", bits=bits, granularity="tensor", sparsity=_sparsity(percent, text))
+
+
 def spell(compression: Compression) -> str:
     """Write a compression so that `parse` reads it back."""
     scheme, granularity = compression.scheme, compression.granularity
+    percent = round(compression.sparsity * 100)
+    if scheme == "pruning" and compression.group_size:
+        return f"pruning-{round(compression.sparsity * compression.group_size)}:{compression.group_size}"
     if scheme == "pruning":
-        return f"pruning-{round(compression.sparsity * 100)}"
+        return f"pruning-{percent}"
+    if scheme == "joint":
+        return f"pruning-{percent}+palette-{compression.bits}"
     head = f"palette-{compression.bits}" if scheme == "palette" else scheme
     if granularity == "none" or scheme == "w8a8":
         return head
-    return f"{head}/{granularity}" + (f"-{compression.group_size}" if compression.group_size else "")
+    size = f"-{compression.group_size}" if compression.group_size else ""
+    return f"{head}/{granularity}{size}" + ("" if compression.mode == "usual" else f"/{compression.mode}")
 
 
 def every_compression(
     *, block: int = 32, group: int = 16, sparsities: tuple[int, ...] = (25, 50)
 ) -> tuple[Compression, ...]:
     """Return one compression for every legal cell, with these sizes of blocks and groups and percentages pruned."""
-    found = []
+    found: list[str] = []
     for cell in SCHEMES:
         if cell.scheme == "pruning":
-            found += [parse(f"pruning-{percent}") for percent in sparsities]
+            found += [*(f"pruning-{percent}" for percent in sparsities), "pruning-2:4"]
             continue
-        for bits in cell.bits:
-            for granularity in cell.granularities:
-                head = f"palette-{bits}" if cell.scheme == "palette" else cell.scheme
-                size = {"block": f"-{block}", "group": f"-{group}"}.get(granularity, "")
-                found.append(parse(head if granularity == "none" else f"{head}/{granularity}{size}"))
-    return tuple(found)
+        if cell.scheme == "joint":
+            found += [f"pruning-{sparsities[-1]}+palette-{bits}" for bits in cell.bits]
+            continue
+        sizes = {"block": f"-{block}", "group": f"-{group}"}
+        for bits, granularity, mode in product(cell.bits, cell.granularities, cell.modes):
+            head = f"palette-{bits}" if cell.scheme == "palette" else cell.scheme
+            place = "" if granularity == "none" else f"/{granularity}{sizes.get(granularity, '')}"
+            found.append(head + place + ("" if mode == "usual" else f"/{mode}"))
+    return tuple(map(parse, found))
 
 
 def _bits_of(scheme: Scheme) -> int:
@@ -175,8 +228,9 @@ def _sparsity(percent: int | None, text: str) -> float:
 
 
 def _spellings() -> tuple[str, ...]:
-    return tuple(dict.fromkeys(spell(c) for c in every_compression()))
+    """One for each cell, modes left out: a message is read by people."""
+    return tuple(dict.fromkeys(spell(c) for c in every_compression() if c.mode == "usual"))
 
 
 def _legal_forms(scheme: str) -> str:
-    return ", ".join(form for form in _spellings() if form.split("/")[0].split("-")[0] == scheme)
+    return ", ".join(spell(c) for c in every_compression() if c.scheme == scheme)

@@ -6,7 +6,6 @@ Romero et al. 2015 (FitNets, arXiv:1412.6550): hints from the teacher's feature 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, final
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,8 +19,8 @@ _WEIGHTS = "one or more weights of the loss, 0 or more, such as [0.5, 1.0]"
 
 
 def is_checkpoint(teacher: str) -> bool:
-    """Whether a teacher's name is the folder of a finished training rather than a backbone."""
-    return "/" in teacher or "\\" in teacher or Path(teacher).is_dir()
+    """Whether a teacher is written as a path rather than as a backbone's name, whatever lies in the working folder."""
+    return "/" in teacher or "\\" in teacher or teacher.startswith((".", "~"))
 
 
 @final
@@ -29,15 +28,16 @@ class DistillationSpace(BaseModel):
     """The values that each knob of distillation may take; `none` among the teachers is "no distillation".
 
     A teacher is a backbone's name (one of ours or any of timm), fine-tuned once on the data set, or the folder of a
-    finished training (`RUN/store/train/KEY`) on the same classes. The descriptions say in plain words what is legal.
+    finished training (`RUN/store/train/KEY`) on the same classes, written as a path: `./mine`, where `mine` alone would
+    be a backbone. The descriptions say in plain words what is legal.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     teachers: Choices[str] = Field(
         default=(NONE,),
-        description="one or more of: none, a backbone's name, the folder of a finished training; "
-        "such as [none, mobilenetv3_large]",
+        description="one or more of: none, a backbone's name, the folder of a finished training written as a path "
+        "(./mine); such as [none, mobilenetv3_large]",
     )
     temperature: Choices[Temperature] = Field(
         default=(3.0, 4.0, 5.0), description="one or more temperatures from 1 to 10, such as [3, 4, 5]"

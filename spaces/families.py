@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.efficientnet import EFFICIENTNET
@@ -39,7 +40,15 @@ def backbone_of(family: str, name: str) -> Backbone:
     """Return the row of a backbone; timm's own ones cannot be scaled."""
     if family != TIMM:
         return FAMILIES[family].backbones[name]
-    return Backbone(name, _timm_resolution(name), False, False, name, {1.0: name})
+    config = _timm_config(name)
+    resolution = 224 if config is None else int(config.input_size[-1])
+    return Backbone(name, resolution, False, False, name if _published(name) else None, {1.0: name})
+
+
+def has_imagenet(network: Network) -> bool:
+    """Return whether ImageNet weights of this network were published; they exist at width and depth 1 only."""
+    name = backbone_of(network.family, network.backbone).pretrained
+    return network.width == 1 and network.depth == 1 and name is not None and _published(name)
 
 
 def training_defaults(family: str) -> TrainingDefaults:
@@ -53,10 +62,7 @@ def normalisation(network: Network) -> tuple[tuple[float, float, float], tuple[f
     Those that its ImageNet weights were trained with, whether they are loaded or not, so that one network has one
     rule; ImageNet's own statistics where timm states none.
     """
-    import timm
-
-    name = backbone_of(network.family, network.backbone).pretrained or network.backbone
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+    config = _timm_config(backbone_of(network.family, network.backbone).pretrained or network.backbone)
     if config is None:
         return (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     (r, g, b), (sr, sg, sb) = config.mean, config.std
@@ -123,8 +129,9 @@ def _check_timm_name(name: str) -> None:
     import timm
 
     known = [backbone for family in FAMILIES.values() for backbone in family.backbones]
-    if timm.is_model(name):
-        return
+    with suppress(RuntimeError):  # an architecture that timm has, with a tag that it has not
+        if timm.is_model(name) and _timm_config(name) is not None:
+            return
     near = difflib.get_close_matches(name, known + timm.list_models(), n=4, cutoff=0.5)
     hint = f"; near: {', '.join(near)}" if near else ""
     raise UserError(
@@ -132,8 +139,14 @@ def _check_timm_name(name: str) -> None:
     )
 
 
-def _timm_resolution(name: str) -> int:
+def _published(name: str) -> bool:
+    """Whether there are weights under timm's name; torchvision's networks, which timm does not know, all have some."""
+    config = _timm_config(name)
+    return config is None or bool(config.has_weights)
+
+
+def _timm_config(name: str) -> Any:
+    """timm's configuration of the weights of a name; None for a name that is not timm's."""
     import timm
 
-    config = timm.get_pretrained_cfg(name, allow_unregistered=False)
-    return int(config.input_size[-1]) if config is not None else 224
+    return timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None

@@ -2,7 +2,7 @@
 
 Policies: `auto` takes ImageNet weights where they exist and the hub (or its cache) has them, and says once when the
 hub is out of reach; `true` insists; `false` starts from random weights; anything else is the path of a checkpoint.
-ImageNet weights exist at width and depth 1 only.
+ImageNet weights exist at width and depth 1 only, and not for every network of timm.
 """
 
 from __future__ import annotations
@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from http.client import HTTPException
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 from urllib.parse import urlparse
 
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import backbone_of, build
+from coreml_pareto.spaces.families import build, has_imagenet
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -55,7 +56,7 @@ def initialise(network: Network, policy: str, seed: int) -> Initial:
         return _from_file(network, Path(policy))
     if policy == "true":
         _check_imagenet(network)
-    if policy == "false" or not _has_imagenet(network):
+    if policy == "false" or not has_imagenet(network):
         return Initial(build(network), RANDOM)
     module = _imagenet(network, required=policy == "true")
     if module is None:
@@ -67,17 +68,24 @@ def initialise(network: Network, policy: str, seed: int) -> Initial:
 def check_policy(networks: Iterable[Network], policy: str) -> None:
     """Refuse, before anything is trained, a policy that some network of a space cannot follow.
 
+    Under `true` the ImageNet weights of each backbone are loaded once, so that a hub that is out of reach stops the
+    search here; the trainings then find them in the hub's cache.
+
     Raises:
-        UserError: `true` where no ImageNet weights exist; a checkpoint that does not fit every network.
+        UserError: `true` where no ImageNet weights exist or the hub is out of reach; a checkpoint that does not fit
+            every network.
     """
     if policy in ("auto", "false"):
         return
-    shapes = {(network.backbone, network.width, network.depth): network for network in networks}
-    for network in shapes.values():
-        if policy == "true":
-            _check_imagenet(network)
-        else:
+    shapes = {(network.backbone, network.width, network.depth): network for network in networks}.values()
+    if policy != "true":
+        for network in shapes:
             _from_file(network, Path(policy))
+        return
+    for network in shapes:
+        _check_imagenet(network)
+    for network in shapes:
+        _imagenet(network, required=True)
 
 
 def state_digest(state: dict[str, Tensor]) -> str:
@@ -90,16 +98,11 @@ def state_digest(state: dict[str, Tensor]) -> str:
     return sha.hexdigest()[:16]
 
 
-def _has_imagenet(network: Network) -> bool:
-    plain = network.width == 1 and network.depth == 1
-    return plain and backbone_of(network.family, network.backbone).pretrained is not None
-
-
 def _check_imagenet(network: Network) -> None:
-    if not _has_imagenet(network):
-        raise UserError(
-            f"pretrained: true, but {network.label} has no ImageNet weights: set width and depth to 1, or pretrained: auto."
-        )
+    if not has_imagenet(network):
+        plain = network.width == 1 and network.depth == 1
+        way = "name another backbone" if plain else "set width and depth to 1"
+        raise UserError(f"pretrained: true, but {network.label} has no ImageNet weights: {way}, or pretrained: auto.")
 
 
 def _imagenet(network: Network, *, required: bool) -> nn.Module | None:
@@ -107,7 +110,7 @@ def _imagenet(network: Network, *, required: bool) -> nn.Module | None:
     try:
         with _offline(not _hub_in_reach()), _impatient():
             return build(network, imagenet=True)
-    except (OSError, RuntimeError, ValueError) as error:  # URLError and LocalEntryNotFound are OSErrors
+    except _out_of_reach() as error:
         if required:
             raise UserError(
                 f"pretrained: true, but the ImageNet weights of {network.backbone} could not be loaded "
@@ -143,6 +146,13 @@ def _from_file(network: Network, path: Path) -> Initial:
         )
     module.load_state_dict(fitting, strict=False)
     return Initial(module, f"file-{state_digest(fitting)}")
+
+
+def _out_of_reach() -> tuple[type[Exception], ...]:
+    """What clients raise on a hub that does not answer, or stops to; URLError, time-outs and cache misses are OSErrors."""
+    from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined]  # its HTTP library changes by version
+
+    return OSError, HTTPError, HTTPException
 
 
 @cache

@@ -136,6 +136,34 @@ def test_every_folder_with_source_is_listed() -> None:
     assert mapping == {f"coreml_pareto.{room}": room for room in ROOMS}
 
 
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ("", ""),
+        ("new", "PYTHON=./new (3.13.0) is not used: .venv has Python 3.11.7 already; make clean first to change it."),
+        ("same", ""),
+        (
+            "none",
+            "PYTHON=./none (no Python) is not used: .venv has Python 3.11.7 already; make clean first to change it.",
+        ),
+    ],
+)
+def test_make_says_that_an_interpreter_is_not_used(asked: str, said: str, tmp_path: Path) -> None:
+    """Where .venv exists, PYTHON=... comes too late; interpreters are played by scripts that know their version."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name, version in ((".venv/bin/python", "3.11.7"), ("new", "3.13.0"), ("same", "3.11.7")):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"#!/bin/sh\necho {version}\n")
+        path.chmod(0o755)
+    for room in ROOMS:
+        (tmp_path / room).mkdir()
+    chosen = [f"PYTHON=./{asked}"] if asked else ["PYTHON="]
+    done = subprocess.run(["make", "interpreter", *chosen], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    told = [line for line in done.stderr.splitlines() if not line.startswith("make")]
+    assert done.returncode == 0 and told == ([said] if said else [])
+
+
 def test_constraints_pin_every_declared_dependency() -> None:
     lines = [line for line in (ROOT / "constraints.txt").read_text("utf-8").splitlines() if not line.startswith("#")]
     assert all("==" in line for line in lines)

@@ -20,7 +20,7 @@ from coreml_pareto.objectives.program.program import (
     TensorInput,
     TensorType,
 )
-from coreml_pareto.objectives.program.weights import Weight, bits_per_weight
+from coreml_pareto.objectives.program.weights import Weight, bits_per_weight, require_finite
 
 __all__ = [
     "OPERATIONS",
@@ -40,4 +40,5 @@ __all__ = [
     "costs",
     "liveness",
     "load",
+    "require_finite",
 ]

@@ -73,11 +73,15 @@ def _group(program: Program, operation: Operation) -> Group:
     return "depthwise" if groups > 1 and groups == channels else "dense"
 
 
-def _precision(program: Program, operation: Operation) -> Precision:
-    """Quantised where a convolution or matrix product reads dequantised activations and quantised weights."""
+def reads_quantized(program: Program, operation: Operation) -> bool:
+    """Whether a convolution or matrix product reads dequantised activations."""
     x = operation.one("x")
     producer = program.producers.get(x) if isinstance(x, str) else None
-    if operation.kind in _CONVOLUTIONS | _MATRIX and producer is not None and producer.kind == "dequantize":
+    return operation.kind in _CONVOLUTIONS | _MATRIX and producer is not None and producer.kind == "dequantize"
+
+
+def _precision(program: Program, operation: Operation) -> Precision:
+    if reads_quantized(program, operation):
         return "w8a8"
     dtypes = [kind.dtype for _, kind in operation.outputs]
     dtypes += [program.types[name].dtype for name in operation.operands()]

@@ -26,6 +26,7 @@ from coreml_pareto.objectives.program.program import (
     TensorType,
 )
 from coreml_pareto.objectives.program.quiet import coremltools
+from coreml_pareto.objectives.program.refusals import no_function, no_package, no_program
 from coreml_pareto.objectives.program.weightfile import WeightFile, unpack
 from coreml_pareto.spaces.errors import UserError
 
@@ -45,18 +46,13 @@ def load(path: Path) -> Program:
     UserError: not a package, not an ML program, several functions or inputs, missing or damaged weight file.
     """
     path = Path(path)
-    model_file = _model_file(path)
-    spec = Model_pb2.Model()
-    try:
-        spec.ParseFromString(model_file.read_bytes())
-    except Exception as error:  # protobuf's DecodeError has no stable import path across its implementations
-        raise UserError(f"{model_file} is not a Core ML model ({error}); convert it anew") from error
-    function = _function(spec, path)
+    spec, model_file = read_spec(path)
+    function = main_function(spec, path)
     reader = _Reader(model_file.parent)
     block = function.block_specializations[function.opset]
     for operation in block.operations:
         reader.add(operation)
-    inputs = {value.name: _type(value.type) for value in function.inputs}
+    inputs = {value.name: tensor_type(value.type) for value in function.inputs}
     return Program(
         path=path,
         input=_input(spec.description, inputs, reader, path),
@@ -69,37 +65,46 @@ def load(path: Path) -> Program:
     )
 
 
+def read_spec(path: Path) -> tuple[Any, Path]:
+    """The protobuf of a saved package, and the file that it lies in; weights lie beside it.
+
+    UserError: not a package, not a Core ML model.
+    """
+    model_file = _model_file(path)
+    spec = Model_pb2.Model()
+    try:
+        spec.ParseFromString(model_file.read_bytes())
+    except Exception as error:  # protobuf's DecodeError has no stable import path across its implementations
+        raise UserError(f"{model_file} is not a Core ML model ({error}); convert it anew") from error
+    return spec, model_file
+
+
 def _model_file(path: Path) -> Path:
     manifest = path / "Manifest.json"
-    if not path.is_dir() or not manifest.is_file():
-        came = "is not a folder" if path.exists() and not path.is_dir() else "has no Manifest.json"
-        came = came if path.exists() else "does not exist"
-        raise UserError(f"a Core ML package is a folder NAME.mlpackage with a Manifest.json; {path} {came}")
+    if not manifest.is_file():
+        raise no_package(path)
     try:
         entries = json.loads(manifest.read_text())
-        item = entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"]
+        item = PurePosixPath(entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"])
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{manifest} does not name a root model ({error!r}); save the package again") from error
-    model = path / "Data" / PurePosixPath(item)
+    model = path / "Data" / item
     if not model.is_file():
         raise UserError(f"{manifest} names {item}, but {model} is missing; copy the whole package again")
     return model
 
 
-def _function(spec: Any, path: Path) -> Any:
-    kind = spec.WhichOneof("Type")
-    if kind != "mlProgram":
-        raise UserError(
-            f"only ML programs can be read; {path.name} is a '{kind}' model; "
-            "convert it with coremltools.convert(..., convert_to='mlprogram')"
-        )
+def main_function(spec: Any, path: Path) -> Any:
+    """The only function of an ML program; UserError for other models, several functions, and one without a body."""
+    if spec.WhichOneof("Type") != "mlProgram":
+        raise no_program(path.name, spec)
     functions = spec.mlProgram.functions
     if len(functions) != 1:
-        raise UserError(
-            f"only programs with one function can be read; {path.name} has {', '.join(sorted(functions))}; "
-            "save the one you mean by itself"
-        )
-    return next(iter(functions.values()))
+        raise no_function(path.name, functions)
+    function = next(iter(functions.values()))
+    if function.opset not in function.block_specializations:  # asking would make an empty one
+        raise no_function(path.name, {})
+    return function
 
 
 def _input(description: Any, types: Mapping[str, TensorType], reader: _Reader, path: Path) -> ImageInput | TensorInput:
@@ -140,7 +145,8 @@ def _metadata(metadata: Any) -> dict[str, str]:
     return {key: text for key, text in named.items() if text} | dict(metadata.userDefined)
 
 
-def _type(value: Any) -> TensorType:
+def tensor_type(value: Any) -> TensorType:
+    """A MIL `ValueType` as a record."""
     which = value.WhichOneof("type")
     if which != "tensorType":
         return TensorType(str(which).removesuffix("Type"), ())
@@ -163,7 +169,7 @@ class _Reader:
             name = operation.outputs[0].name
             self.constants[name] = self.constant(name, operation.attributes["val"])
             return
-        name = operation.attributes["name"].immediateValue.tensor.strings.values[0]
+        name = _name(operation)
         inputs = {
             key: tuple(self.argument(f"{name}.{key}", binding) for binding in argument.arguments)
             for key, argument in operation.inputs.items()
@@ -172,7 +178,7 @@ class _Reader:
         for key, value in operation.attributes.items():
             if key != "name":
                 inputs[key] = (self.constant(f"{name}.{key}", value),)
-        outputs = tuple((output.name, _type(output.type)) for output in operation.outputs)
+        outputs = tuple((output.name, tensor_type(output.type)) for output in operation.outputs)
         self.operations.append(Operation(operation.type, name, inputs, outputs))
 
     def argument(self, place: str, binding: Any) -> Argument:
@@ -182,7 +188,7 @@ class _Reader:
         return self.constants.get(name, name)
 
     def constant(self, name: str, value: Any) -> Constant:
-        kind = _type(value.type)
+        kind = tensor_type(value.type)
         if value.WhichOneof("value") == "blobFileValue":
             file, offset = self.file(value.blobFileValue.fileName), value.blobFileValue.offset
             file.locate(offset, kind)
@@ -191,13 +197,20 @@ class _Reader:
 
     def file(self, name: str) -> WeightFile:
         if name not in self.files:
-            self.files[name] = WeightFile.open(self.folder / PurePosixPath(name).relative_to("@model_path"))
+            self.files[name] = WeightFile.open(self.folder / name.removeprefix("@model_path/"))
         return self.files[name]
+
+
+def _name(operation: Any) -> str:
+    """As it calls itself; coremltools always writes that, others need not."""
+    texts = operation.attributes["name"].immediateValue.tensor.strings.values
+    outputs = operation.outputs
+    return str(texts[0]) if texts else str(outputs[0].name) if outputs else str(operation.type)
 
 
 def _immediate(value: Any, kind: TensorType) -> np.ndarray[Any, Any]:
     if value.WhichOneof("value") == "list":
-        return np.array([_immediate(item.immediateValue, _type(item.type)).item() for item in value.list.values])
+        return np.array([_immediate(item.immediateValue, tensor_type(item.type)).item() for item in value.list.values])
     tensor = value.tensor
     which = tensor.WhichOneof("value")
     if which == "bytes":

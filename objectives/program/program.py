@@ -173,6 +173,22 @@ class Program:
         return next((name for name in self.output if self._softmax(name)), None)
 
     @property
+    def scores(self) -> str | None:
+        """The value that ranks the classes: the probabilities, else the only floating-point output [1, classes].
+
+        A head without a softmax ends there, in logits; None where no output, or more than one, has that form.
+        """
+        if self.probabilities is not None:
+            return self.probabilities
+        rows = [name for name in self.output if name in self.types and _is_row(self.types[name])]
+        return rows[0] if len(rows) == 1 else None
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the scores end in a softmax: they are probabilities then."""
+        return self._softmax(self.scores) is not None
+
+    @property
     def logits(self) -> str | None:
         """The input of the final softmax; None where the head has none."""
         softmax = self._softmax(self.probabilities)
@@ -208,3 +224,9 @@ class Program:
                     f"only programs with static shapes can be read this way; {self.path.name} leaves the shape of "
                     f"'{name}' open: {kind.shape}; convert with a fixed input shape"
                 )
+
+
+def _is_row(kind: TensorType) -> bool:
+    """Whether a value is [1, n] in floating point, n above 1, further axes of one element each allowed."""
+    shape = kind.shape
+    return "fp" in kind.dtype and len(shape) > 1 and math.prod(shape) == shape[1] > 1

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from coreml_pareto.objectives.program.program import Argument, Constant, Operation, Program
+from coreml_pareto.spaces.errors import UserError
 
 # Inputs that hold learned parameters. Of other operations, float constants in the weight file count as weights
 # (a layer scale is one, the mean and deviation of the input normalisation are too small to be stored there).
@@ -30,7 +33,10 @@ _NOT_DATA = frozenset({"shape", "axis", "vector_axis", "output_dtype"})
 
 @dataclass(frozen=True)
 class Weight:
-    """A stored weight tensor; `scheme` is 'fp16', 'int8', 'int4', 'palette-4', 'sparse', 'sparse+palette-4', ..."""
+    """A stored weight tensor; `scheme` is 'fp16', 'int8', 'int4', 'palette-4', 'sparse', 'sparse+palette-4', ...
+
+    `constants` hold its numbers, indices, tables, scales, offsets and masks; `stored_bytes` is what they take.
+    """
 
     name: str
     shape: tuple[int, ...]
@@ -38,6 +44,7 @@ class Weight:
     scheme: str
     bits_per_weight: float
     stored_bytes: int
+    constants: tuple[Constant, ...] = field(default=(), repr=False, compare=False)
 
 
 def bits_per_weight(program: Program) -> float:
@@ -57,12 +64,37 @@ def weights_of(program: Program, operation: Operation) -> tuple[Weight, ...]:
     return tuple(_weight(program, argument) for argument in _parameters(program, operation))
 
 
+def require_finite(program: Program) -> None:
+    """Read every stored number of the weights; UserError names the first weight with NaN or infinite ones.
+
+    Infinity is legal in the constants of other operations: attention masks are made of it.
+    """
+    for operation in program.operations:
+        for weight in weights_of(program, operation):
+            masks = operation.kind not in PARAMETERS
+            broken = sum(_broken(constant, masks) for constant in weight.constants)
+            if broken:
+                raise UserError(
+                    f"weights are finite numbers; {weight.name} of {program.path.name} ('{operation.kind}') stores "
+                    f"{broken} that are NaN or infinite; the network was broken before it was saved: train or convert "
+                    "it again"
+                )
+
+
+def _broken(constant: Constant, infinite_is_legal: bool) -> int:
+    if constant.type.dtype not in ("fp16", "fp32", "fp64"):
+        return 0
+    value = constant.value
+    return int(np.count_nonzero(np.isnan(value) if infinite_is_legal else ~np.isfinite(value)))
+
+
 def _parameters(program: Program, operation: Operation) -> Iterator[Argument]:
     if operation.constexpr:
         return
     known = PARAMETERS.get(operation.kind)
-    for key, arguments in operation.inputs.items():
-        for argument in arguments:
+    order = {key: position for position, key in enumerate(known or ())}
+    for key in sorted(operation.inputs, key=lambda key: (order.get(key, len(order)), key)):  # protobuf has no order
+        for argument in operation.inputs[key]:
             if isinstance(argument, Constant):
                 stored = argument.offset is not None and argument.type.dtype.startswith("fp")
                 if key in known if known else stored:
@@ -74,12 +106,13 @@ def _parameters(program: Program, operation: Operation) -> Iterator[Argument]:
 def _weight(program: Program, argument: Argument) -> Weight:
     if isinstance(argument, Constant):
         name, kind, scheme = argument.name, argument.type, argument.type.dtype
-        stored = kind.nbytes
+        constants: tuple[Constant, ...] = (argument,)
     else:
         operation = program.producers[argument]
         name, kind, scheme = argument, program.types[argument], "+".join(_schemes(program, operation))
-        stored = sum(constant.type.nbytes for constant in _stored(program, operation).values())
-    return Weight(name, kind.shape, kind.elements, scheme, 8 * stored / max(kind.elements, 1), stored)
+        constants = tuple(_stored(program, operation).values())
+    stored = sum(constant.type.nbytes for constant in constants)
+    return Weight(name, kind.shape, kind.elements, scheme, 8 * stored / max(kind.elements, 1), stored, constants)
 
 
 def _stored(program: Program, operation: Operation) -> dict[str, Constant]:

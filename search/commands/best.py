@@ -42,7 +42,13 @@ def best_command(
     from coreml_pareto.search.study import load_run
 
     check_priority(priority)
-    given = options.limits_of(max_size, max_latency, max_memory, max_energy, min_top1)
+    given = options.limits_of(
+        max_size=max_size,
+        max_latency=max_latency,
+        max_memory=max_memory,
+        max_energy=max_energy,
+        min_top1=min_top1,
+    )
     record = load_run(run)
     limits = {**record.limits, **given}
     answer = recommend(record, limits, priority, strict)

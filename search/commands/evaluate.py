@@ -36,7 +36,7 @@ def evaluate_command(
 
     Example: `coreml-pareto evaluate model.mlpackage --data ./photos --split test`
     """
-    from coreml_pareto.objectives.program import load
+    from coreml_pareto.objectives.program import load, require_finite
     from coreml_pareto.search import evaluation
     from coreml_pareto.search.commands.estimate import show
     from coreml_pareto.search.data import load_data
@@ -46,6 +46,7 @@ def evaluate_command(
     normalisation = evaluation.parse_normalisation(mean, std)
     given = None if labels is None else evaluation.read_labels(labels)
     program = load(package)
+    require_finite(program)
     target = options.target_of(program, device, release, units)
     drawn = evaluation.splitting_of(program, seed)
     pictures = load_data(

@@ -41,7 +41,14 @@ def front_command(
 
     names = options.names_of(objectives)
     record = load_run(run)
-    limits = {**record.limits, **options.limits_of(max_size, max_latency, max_memory, max_energy, min_top1)}
+    given = options.limits_of(
+        max_size=max_size,
+        max_latency=max_latency,
+        max_memory=max_memory,
+        max_energy=max_energy,
+        min_top1=min_top1,
+    )
+    limits = {**record.limits, **given}
     found = front(record, names, limits, strict)
     if as_json:
         options.print_json([row(result, record) for result in found])

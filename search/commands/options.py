@@ -52,7 +52,12 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 def limits_of(
-    max_size: str | None, max_latency: str | None, max_memory: str | None, max_energy: str | None, min_top1: str | None
+    *,
+    max_size: str | None,
+    max_latency: str | None,
+    max_memory: str | None,
+    max_energy: str | None,
+    min_top1: str | None,
 ) -> dict[str, float]:
     """The limits that were given, by objective, in the unit of its reading."""
     texts = {

@@ -51,10 +51,13 @@ def describe(plan: Plan, space: Space) -> dict[str, Any]:
             for c in space.compressions
         ],
         "backbones": [
-            {"backbone": name, "family": family_of(name), "width": row.scalable_width, "depth": row.scalable_depth}
+            {
+                "backbone": name, "family": family_of(name), "native_resolution": row.native_resolution,
+                "width": row.scalable_width, "depth": row.scalable_depth,
+            }
             for name, row in rows
         ],
-    }
+    }  # fmt: skip
 
 
 def _single(space: Space) -> dict[str, Any]:
@@ -80,6 +83,7 @@ def _show(plan: Plan, described: Mapping[str, Any]) -> None:
     if described["left_open"]:
         names = " and ".join(described["left_open"])
         screen.print(f"{names}: auto; planned by a search from its pictures and timeout", style="dim")
+    screen.print(_backbone_table(described))
     screen.print(_compression_table(described))
     unscaled = [row["backbone"] for row in described["backbones"] if not row["width"]]
     if unscaled:
@@ -110,6 +114,19 @@ def _knob_table(described: Mapping[str, Any]) -> Any:
     for name, value in described["fixed"].items():
         rule = f"auto: 1 up to {SMALL_IMAGE} pixels, else 2" if name == "stem_stride" and value == "auto" else value
         table.add_row(name, f"{rule} (fixed)", style="dim")
+    return table
+
+
+def _backbone_table(described: Mapping[str, Any]) -> Any:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for head in ("backbone", "family", "published for"):
+        table.add_column(head)
+    for row in described["backbones"]:
+        side = row["native_resolution"]
+        table.add_row(row["backbone"], row["family"], f"{side}x{side} pixels")
     return table
 
 

@@ -41,9 +41,10 @@ def load_data(
     """The data set `digits`, or an image folder, checked, decoded and split.
 
     Shares apply to splits that the data does not bring along; `seed` draws them. Up to `max_broken_share` of the images
-    may be unreadable: they are skipped and reported. `limit` keeps a stratified sample of about that many images (at
-    least 4 per class and split) for quick runs. Working pictures up to `memory_budget` bytes stay in memory, and so do
-    prepared arrays up to the same amount again; what is larger lies in `cache_folder`, or in temporary files.
+    (one in any case, unless the share is 0) may be unreadable: they are skipped and reported. `limit` keeps a
+    stratified sample of about that many images (at least 4 per class and split) for quick runs. Working pictures up to
+    `memory_budget` bytes stay in memory, and so do prepared arrays up to the same amount again; what is larger lies in
+    `cache_folder`, or in temporary files.
 
     Raises UserError for everything that could not be trained on.
     """
@@ -86,11 +87,13 @@ def _limited(items: Sequence[Item], limit: int | None, seed: int) -> list[Item]:
 
 
 def _check_broken(broken: Sequence[Broken], total: int, share: float, folder: Folder) -> None:
-    if len(broken) > share * total:
+    allowed = max(1, int(share * total)) if share else 0
+    if len(broken) > allowed:
         first = "; ".join(f"{image.name} ({image.reason})" for image in broken[:3])
         raise UserError(
-            f"At most {share:.1%} of the images may be unreadable; got {len(broken)} of {total} in {folder.name}: "
-            f"{first}{'; ...' if len(broken) > 3 else ''}; repair or remove them, or allow a larger share"
+            f"At most {share:.1%} of the images, here {allowed}, may be unreadable; got {len(broken)} of {total} in "
+            f"{folder.name}: {first}{'; ...' if len(broken) > 3 else ''}; repair or remove them, or let the study allow "
+            "a larger share: splits.max_broken"
         )
 
 

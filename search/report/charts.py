@@ -33,7 +33,7 @@ COLOURS: Final = {
 }  # fmt: skip
 SYMBOLS: Final = {
     "fp32": "circle", "fp16": "square", "int8": "diamond", "int4": "triangle-up", "palette": "pentagon",
-    "pruning": "triangle-down", "w8a8": "cross",
+    "pruning": "triangle-down", "joint": "hourglass", "w8a8": "cross",
 }  # fmt: skip
 _OTHER_COLOUR: Final = "#E69F00"
 _GREY: Final = "#9A9A9A"

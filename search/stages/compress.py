@@ -1,29 +1,25 @@
-"""How are a converted program's weights stored in fewer bits? Core ML's weight compression, with a record per layer.
+"""How are a converted program's weights stored in fewer bits? Layer by layer, with a record of what was done to each.
 
-coremltools skips layers without telling (weights of at most 2,048 elements by default, channels that a block or group
-does not divide). Here each layer is decided by name, by a rule that looks at shapes only, so a probe from random
-weights is decided like the trained network:
+Each layer is decided by a rule that looks at shapes only, so a probe from random weights is decided like the trained
+network. coremltools skips layers without telling (weights of at most 2,048 elements by default, channels that a block
+or group does not divide); here
 
-- Considered are the weights of convolutions and linear layers; biases and batch norms stay as they are.
-- Weights of at most 512 elements stay as they are: at 8 bits they would save half a kilobyte at most, the operation
-  that unpacks them costs about as much program text, and small kernels suffer most.
-- Blocks run along the input channels, groups along the output channels. One that does not divide the layer's channels
-  is replaced by the largest divisor below it.
-- Where tables, scales or masks would weigh more than the compression saves, the layer stays as it is.
+- the weights of convolutions and linear layers are considered; biases and batch norms stay as they are;
+- blocks run along the input channels, groups along the output channels; one that does not divide the layer's channels
+  is replaced by the largest divisor below it;
+- a layer that would not get smaller, tables, scales, masks and the unpacking operation counted, stays as it is.
 
-Two defects of coremltools 9.0 are avoided: `enable_per_channel_scale` corrupts layers that are skipped and is not used
-(apple/coremltools, pull request 2777); magnitude pruning computes its percentile in fp16 and loses the threshold of
-weights beyond 65,504 elements, so the threshold is found here, exactly.
-
-Palettes up to 6 bits are the optimal ones of one-dimensional k-means (Grønlund et al. 2017, arXiv:1701.07204, as in
-coremltools' `kmeans1d`) for every size of layer; coremltools by itself stops early below 10,000 weights, at a squared
-error 5 to 17 % higher (4 and 6 bits, heavy-tailed random weights). At 8 bits its own clustering is kept: five times as
-fast where the error is negligible either way.
+What is done is written by `rewrite` and `forms`; the numbers come from coremltools' own linear quantization, from
+`palettes`, and from magnitudes. Two defects of coremltools 9.0 do not arise: `enable_per_channel_scale` corrupts layers
+that are skipped (apple/coremltools, pull request 2777), and magnitude pruning computes its percentile in fp16, which
+loses the threshold of weights beyond 65,504 elements.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -33,21 +29,21 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_pareto.objectives.program import Constant, load
+from coreml_pareto.objectives.program import Constant, Program, load
 from coreml_pareto.objectives.program.quiet import coremltools as ct
-from coreml_pareto.objectives.program.quiet import quiet
-from coreml_pareto.search.stages.convert import temporary
+from coreml_pareto.objectives.program.record import LAYERS, LOSSLESS
+from coreml_pareto.objectives.program.record import heavy_weights as readers_of_weights
+from coreml_pareto.search.stages.forms import Form, Palette, Quantized, Sparse, SparsePalette, builtin
+from coreml_pareto.search.stages.palettes import kmeans_tables, uniform_tables
+from coreml_pareto.search.stages.rewrite import rewrite
 from coreml_pareto.spaces.candidate import Compression, Scheme
-from coreml_pareto.spaces.compression import check, spell
+from coreml_pareto.spaces.compression import check, minimum_os, spell
 
 Array = NDArray[Any]
 
-SMALLEST = 512
-"""Weights of at most this many elements stay as they are."""
-
-_OPTIMAL_BITS = 6
-
-_HEAVY = ("conv", "linear")
+UNPACKING = 400
+"""Bytes that a compressed layer takes besides its numbers: the operation that unpacks it, headers and padding of the
+arrays that this operation reads. Seen are 330 (a palette) to 460 (int8 with a scale per channel before iOS 18)."""
 
 
 @final
@@ -60,6 +56,8 @@ class Layer:
         shape: [output channels, input channels (per group), ...].
         asked: the compression that was asked for, as `spaces.compression.spell` writes it.
         applied: what was done; None: the weight stays as it was.
+        reason: why not as asked.
+        snr_db: signal-to-noise ratio of the stored weight, dB; infinite where nothing was lost.
     """
 
     name: str
@@ -67,70 +65,110 @@ class Layer:
     asked: str
     applied: str | None
     reason: str = ""
+    snr_db: float = math.inf
 
 
-@final
-@dataclass(frozen=True)
-class Compressed:
-    """A compressed `MLModel` and the record of its layers."""
-
-    model: Any
-    layers: tuple[Layer, ...]
-
-
-def compress(model: Any, compression: Compression, *, probe: bool = False) -> Compressed:
-    """Compress the weights of a converted model; fp32 and fp16 pass through.
+def compress(
+    source: Path,
+    target: Path,
+    compression: Compression,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    probe: bool = False,
+) -> tuple[Layer, ...]:
+    """Write the saved fp16 package `source` as `target` with compressed weights; fp32 and fp16 pass through.
 
     Args:
-        model: `MLModel` in fp16, converted for the compression's minimum OS at least.
+        source: converted for the compression's minimum OS at least.
+        metadata: added to the package's own.
         probe: only the size will be read: palettes are drawn evenly instead of optimally, at the same size.
 
     Raises:
         UserError: no legal cell of the table of compressions.
-        ValueError: W8A8, which is made in torch before the conversion.
+        ValueError: W8A8, which is made in torch before the conversion, or a program for a too old system.
     """
     check(compression)
-    if compression.scheme in ("fp32", "fp16"):
-        return Compressed(model, ())
-    if compression.scheme not in _APPLY:
-        raise ValueError(f"{spell(compression)} is no compression of a converted program.")
-    weights = _weights(model)
-    layers = tuple(_decide(name, value, compression) for name, value in weights.items())
-    chosen = {layer.name: _config(weights[layer.name], layer, compression, probe) for layer in layers if layer.applied}
-    if not chosen:
-        return Compressed(model, layers)
-    with quiet():
-        config = ct.optimize.coreml.OptimizationConfig(op_name_configs=chosen)
-        compressed = temporary(_APPLY[compression.scheme](model, config))
-    _verify(compressed, layers)
-    return Compressed(compressed, layers)
+    if compression.scheme == "w8a8":
+        raise ValueError("w8a8 is no compression of a converted program.")
+    layers: tuple[Layer, ...] = ()
+    forms: dict[str, Form] = {}
+    if compression.scheme not in ("fp32", "fp16"):
+        program = load(source)
+        _check_release(program, compression)
+        weights = heavy_weights(program)
+        layers = tuple(decide(name, value.shape, compression) for name, value in weights.items())
+        forms = stored(
+            {layer.name: (weights[layer.name], layer) for layer in layers if layer.applied}, compression, probe
+        )
+        layers = tuple(_with_noise(layer, weights[layer.name], forms.get(layer.name)) for layer in layers)
+    shutil.rmtree(target, ignore_errors=True)  # what a killed attempt left
+    rewrite(source, target, forms, {**(metadata or {}), **record_of(layers)})
+    load(target)
+    return layers
 
 
-def _weights(model: Any) -> dict[str, Array]:
-    """The weights of convolutions and linear layers by name.
-
-    Read by us: coremltools' `get_weights_metadata` fails where a constant is one of several that an operation joins
-    (the class token of a vision transformer).
-    """
-    readers = [operation for operation in load(Path(model.package_path)).operations if operation.kind in _HEAVY]
-    found = (operation.one("weight") for operation in readers)
-    return {weight.name: weight.value for weight in found if isinstance(weight, Constant)}
+def _check_release(program: Program, compression: Compression) -> None:
+    have, need = int(program.minimum_os.removeprefix("iOS")), minimum_os(compression)
+    if have < need:
+        raise ValueError(f"{spell(compression)} needs a program for iOS {need}, {program.path} is for iOS {have}.")
 
 
-def _decide(name: str, value: Array, compression: Compression) -> Layer:
+def heavy_weights(program: Program) -> dict[str, Array]:
+    """The weights of convolutions and linear layers by name."""
+    found = {name: operation.one("weight") for name, operation in readers_of_weights(program).items()}
+    return {name: weight.value for name, weight in found.items() if isinstance(weight, Constant)}
+
+
+def decide(name: str, shape: tuple[int, ...], compression: Compression) -> Layer:
     """Decide by a weight's shape what is done to it."""
     asked = spell(compression)
-    row = partial(Layer, name, tuple(value.shape), asked)
-    if value.size <= SMALLEST:
-        return row(None, f"{value.size} elements, at most {SMALLEST} stay as they are")
-    size = _fitting(value.shape, compression)
+    row = partial(Layer, name, shape, asked)
+    size = _fitting(shape, compression)
     applied = compression.model_copy(update={"group_size": size})
-    if _stored_bits(value.shape, applied) >= 8 * value.nbytes:
-        return row(None, f"{spell(applied)} would not make it smaller")
+    saved = 2 * math.prod(shape) - stored_bits(shape, applied) / 8 - UNPACKING
+    if saved <= 0:
+        return row(None, f"{math.prod(shape)} elements: {spell(applied)} would not make it smaller")
     if size == compression.group_size:
         return row(asked)
-    channels = _channels(value.shape, compression)
+    channels = _channels(shape, compression)
     return row(spell(applied), f"{channels} channels are no multiple of {compression.group_size}")
+
+
+def stored_bits(shape: tuple[int, ...], compression: Compression) -> float:
+    """Bits of indices, tables, scales and masks of one fp16 weight under a compression."""
+    elements, outputs = math.prod(shape), shape[0]
+    if compression.scheme == "pruning":
+        return elements + 16 * _kept_elements(shape, compression)
+    size = max(compression.group_size, 1)
+    parts = {"tensor": 1, "channel": outputs, "group": outputs // size, "block": outputs * shape[1] // size}
+    entries = 2**compression.bits if compression.scheme in ("palette", "joint") else 1
+    offset = compression.bits if compression.mode == "asymmetric" else 0
+    mask = elements if compression.scheme == "joint" else 0
+    kept = elements * (1 - compression.sparsity)
+    return mask + kept * compression.bits + parts[compression.granularity] * (entries * 16 + offset)
+
+
+def _kept_elements(shape: tuple[int, ...], compression: Compression) -> float:
+    """How many weights pruning leaves; a last group of fewer channels than m loses as many less."""
+    elements, group = math.prod(shape), compression.group_size
+    if not group:
+        return elements * (1 - compression.sparsity)
+    left = group - round(compression.sparsity * group)
+    whole, rest = divmod(shape[1], group)
+    return elements // shape[1] * (whole * left + min(rest, left))
+
+
+def record_of(layers: tuple[Layer, ...]) -> dict[str, str]:
+    """The record that a package carries: what was asked, what was done otherwise and why, and the noise in dB.
+
+    Noise has the same width whatever it is, so that a probe's package has the bytes of the trained one's.
+    """
+    if not layers:
+        return {}
+    others = {layer.name: [layer.applied, layer.reason] for layer in layers if layer.applied != layer.asked}
+    noise = " ".join(f"{min(layer.snr_db, LOSSLESS):5.1f}" for layer in layers if layer.applied)
+    content = {"asked": layers[0].asked, "otherwise": others, "snr_db": noise}
+    return {LAYERS: json.dumps(content, separators=(",", ":"))}
 
 
 def _channels(shape: tuple[int, ...], compression: Compression) -> int:
@@ -139,86 +177,116 @@ def _channels(shape: tuple[int, ...], compression: Compression) -> int:
 
 
 def _fitting(shape: tuple[int, ...], compression: Compression) -> int:
-    """The largest block or group up to the asked one that divides the channels; 0 where there is none to fit."""
+    """The largest block or group up to the asked one that divides the channels; 0 where there is none to fit.
+
+    The pattern of n:m sparsity fits every layer: the last channels are filled up.
+    """
+    if compression.scheme == "pruning":
+        return compression.group_size
     channels = _channels(shape, compression)
     return max((size for size in range(1, compression.group_size + 1) if channels % size == 0), default=0)
 
 
-def _stored_bits(shape: tuple[int, ...], compression: Compression) -> float:
-    """Bits of indices, tables, scales and masks of one fp16 weight under a compression."""
-    elements, outputs = math.prod(shape), shape[0]
-    if compression.scheme == "pruning":
-        return elements * (1 + 16 * (1 - compression.sparsity))
-    size = max(compression.group_size, 1)
-    parts = {"tensor": 1, "channel": outputs, "group": outputs // size, "block": outputs * shape[1] // size}
-    entries = 2**compression.bits if compression.scheme == "palette" else 1
-    return elements * compression.bits + parts[compression.granularity] * entries * 16
-
-
-def _config(value: Array, layer: Layer, compression: Compression, probe: bool) -> Any:
-    """coremltools' configuration of one layer."""
-    size = _fitting(layer.shape, compression)
-    return _CONFIGS[compression.scheme](value, compression, size, probe)
-
-
-def _quantization(value: Array, compression: Compression, size: int, probe: bool) -> Any:
-    granularity = f"per_{compression.granularity}"
-    return ct.optimize.coreml.OpLinearQuantizerConfig(
-        mode="linear_symmetric", dtype=f"int{compression.bits}", granularity=granularity, weight_threshold=0,
-        **({"block_size": size} if size else {}),
-    )  # fmt: skip
-
-
-def _palette(value: Array, compression: Compression, size: int, probe: bool) -> Any:
-    grouped = {"granularity": "per_grouped_channel", "group_size": size} if size else {"granularity": "per_tensor"}
-    if compression.bits > _OPTIMAL_BITS and not probe:
-        clusters = {"mode": "kmeans", "nbits": compression.bits}
-    else:
-        table = partial(even_table if probe else optimal_table, bits=compression.bits)
-        clusters = {"mode": "custom", "lut_function": table}
-    return ct.optimize.coreml.OpPalettizerConfig(**clusters, **grouped, weight_threshold=0)
-
-
-def _pruning(value: Array, compression: Compression, size: int, probe: bool) -> Any:
-    return ct.optimize.coreml.OpThresholdPrunerConfig(
-        threshold=pruning_threshold(value, compression.sparsity), minimum_sparsity_percentile=0.0, weight_threshold=0
+def _with_noise(layer: Layer, value: Array, form: Form | None) -> Layer:
+    if form is None:
+        return layer
+    return Layer(
+        layer.name, layer.shape, layer.asked, layer.applied, layer.reason, signal_to_noise(value, form.decoded())
     )
 
 
-_CONFIGS: Mapping[Scheme, Callable[[Array, Compression, int, bool], Any]] = {
-    "int8": _quantization,
-    "int4": _quantization,
-    "palette": _palette,
-    "pruning": _pruning,
-}
-
-_APPLY: Mapping[Scheme, Callable[[Any, Any], Any]] = {
-    "int8": ct.optimize.coreml.linear_quantize_weights,
-    "int4": ct.optimize.coreml.linear_quantize_weights,
-    "palette": ct.optimize.coreml.palettize_weights,
-    "pruning": ct.optimize.coreml.prune_weights,
-}
+def signal_to_noise(value: Array, stored: Array) -> float:
+    """Ratio of the power of a signal to that of its error, in dB."""
+    exact = value.astype(np.float64)
+    noise = float(((exact - stored) ** 2).sum())
+    signal = float((exact**2).sum())
+    return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf
 
 
-_SUFFIXES = ("quantized", "palettized", "sparsified")
-"""What coremltools appends to a weight's name."""
+Jobs = Mapping[str, tuple[Array, Layer]]
+"""Weights to compress and what was decided of them, by name."""
 
 
-def optimal_table(value: Array, *, bits: int) -> tuple[Array, Array]:
-    """Return the table [2^bits] with the least squared error, and the indices of all weights (flat, uint8)."""
-    levels, inverse, counts = np.unique(value, return_inverse=True, return_counts=True)
-    found = ct._deps._kmeans1d.cluster(levels.astype(np.float64), min(len(levels), 2**bits), weights=counts)
-    table = np.zeros(2**bits, value.dtype)
-    table[: len(found.centroids)] = found.centroids
-    return table, np.asarray(found.clusters, np.uint8)[inverse.reshape(-1)]
+def stored(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+    """The stored form of every weight."""
+    return _STORED[compression.scheme](jobs, compression, probe)
 
 
-def even_table(value: Array, *, bits: int) -> tuple[Array, Array]:
-    """Return an evenly spaced table and its indices: as large as the optimal one, in no time."""
-    table = np.linspace(float(value.min()), float(value.max()), 2**bits)
-    step = (table[-1] - table[0]) / (len(table) - 1) or 1.0
-    indices = np.round((value.reshape(-1).astype(np.float64) - table[0]) / step)
-    return table.astype(value.dtype), indices.clip(0, len(table) - 1).astype(np.uint8)
+def _quantized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+    asymmetric = compression.mode == "asymmetric"
+    kind = f"{'u' if asymmetric else ''}int{compression.bits}"
+    mode = "LINEAR" if asymmetric else "LINEAR_SYMMETRIC"
+    found: dict[str, Form] = {}
+    for name, (value, layer) in jobs.items():
+        block = _fitting(layer.shape, compression)
+        sizes = {"tensor": [0, 0], "channel": [1, 0], "block": [1, block]}[compression.granularity]
+        sizes += [0] * (value.ndim - 2)
+        data, scale, offset = _UTILS.compute_qparams_by_dtype(value, builtin(kind), mode, sizes)
+        plain = np.dtype("uint8" if asymmetric else "int8")
+        found[name] = Quantized(
+            data.astype(plain), scale.astype(np.float16), None if offset is None else offset.astype(plain), kind
+        )
+    return found
+
+
+def _palettized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+    return dict(_palettes({name: value for name, (value, _) in jobs.items()}, compression, probe))
+
+
+def _palettes(weights: Mapping[str, Array], compression: Compression, probe: bool) -> dict[str, Palette]:
+    """Tables of all layers and groups are found side by side."""
+    parts = {name: _parts(value, compression) for name, value in weights.items()}
+    make = uniform_tables if probe or compression.mode == "uniform" else kmeans_tables
+    tables = iter(make([part for rows in parts.values() for part in rows], compression.bits))
+    found = {}
+    for name, rows in parts.items():
+        own = [next(tables) for _ in rows]
+        indices = np.concatenate([indices for _, indices in own]).reshape(weights[name].shape)
+        found[name] = Palette(indices, np.stack([table for table, _ in own]), compression.bits)
+    return found
+
+
+def _parts(value: Array, compression: Compression) -> Array:
+    """The weight as [tables, elements of each]."""
+    size = _fitting(value.shape, compression)
+    return value.reshape(value.shape[0] // size if size else 1, -1)
+
+
+def _pruned(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+    return {name: Sparse(np.where(kept(value, compression), value, 0)) for name, (value, _) in jobs.items()}
+
+
+def _joint(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+    """Pruned first; the table is that of what is left."""
+    masks = {name: kept(value, compression) for name, (value, _) in jobs.items()}
+    left = {name: value[masks[name]] for name, (value, _) in jobs.items()}
+    make = uniform_tables if probe else kmeans_tables
+    tables = make(list(left.values()), compression.bits)
+    found: dict[str, Form] = {}
+    for (name, mask), (table, indices) in zip(masks.items(), tables, strict=True):
+        spread = np.zeros(mask.shape, np.uint8)
+        spread[mask] = indices
+        found[name] = SparsePalette(mask, Palette(spread, table[None], compression.bits))
+    return found
+
+
+def kept(value: Array, compression: Compression) -> Array:
+    """Which weights stay: all above the threshold, or the largest m − n of every m along the input channels."""
+    if compression.group_size:
+        return _kept_in_groups(value, compression.group_size, round(compression.sparsity * compression.group_size))
+    mask: Array = np.abs(value) > np.float16(pruning_threshold(value, compression.sparsity))
+    return mask
+
+
+def _kept_in_groups(value: Array, group: int, removed: int) -> Array:
+    rows = np.moveaxis(np.abs(value.astype(np.float32)), 1, -1)  # numpy sorts fp16 wrongly: see palettes
+    short = -rows.shape[-1] % group
+    filled = np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, short)], constant_values=-1)
+    groups = filled.reshape(-1, group)
+    mask = np.ones(groups.shape, bool)
+    np.put_along_axis(mask, groups.argsort(1, kind="stable")[:, :removed], False, 1)
+    kept_there: Array = np.moveaxis(mask.reshape(filled.shape)[..., : rows.shape[-1]], -1, 1) & (value != 0)
+    return kept_there
 
 
 def pruning_threshold(value: Array, sparsity: float) -> float:
@@ -228,12 +296,12 @@ def pruning_threshold(value: Array, sparsity: float) -> float:
     return float(np.partition(magnitudes, last)[last])
 
 
-def _verify(model: Any, layers: tuple[Layer, ...]) -> None:
-    """RuntimeError when coremltools compressed other layers than asked."""
-    program = model.get_spec().mlProgram.functions["main"]
-    operations = program.block_specializations[program.opset].operations
-    unpacked = {row.outputs[0].name for row in operations if row.type.startswith("constexpr_")}
-    for layer in layers:
-        done = not unpacked.isdisjoint(f"{layer.name}_{suffix}" for suffix in _SUFFIXES)
-        if done != (layer.applied is not None):
-            raise RuntimeError(f"coremltools {'compressed' if done else 'skipped'} {layer.name} {layer.shape}: {layer}")
+_UTILS = ct.optimize._utils
+
+_STORED: Mapping[Scheme, Callable[[Jobs, Compression, bool], dict[str, Form]]] = {
+    "int8": _quantized,
+    "int4": _quantized,
+    "palette": _palettized,
+    "pruning": _pruned,
+    "joint": _joint,
+}

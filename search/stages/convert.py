@@ -25,6 +25,7 @@ from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.quiet import coremltools as ct
 from coreml_pareto.objectives.program.quiet import quiet
+from coreml_pareto.search.stages.rewrite import slim
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.families import normalisation
 
@@ -136,22 +137,18 @@ def temporary(model: Any) -> Any:
 
 
 def save(model: Any, folder: Path) -> None:
-    """Save a package as `folder` and read it back.
+    """Save a package as `folder`, shorten its text, and read it back.
 
     torch.export leaves a map for ExecuTorch's debugger of up to 100 KB, which no app reads; the manifest does not
     list it, so it is left out.
     """
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed attempt left
     with quiet():
         model.save(str(folder))
     (folder / _DEBUG_MAP).unlink(missing_ok=True)
     _check_manifest(folder)
+    slim(folder)
     load(folder)
-
-
-def open_package(path: Path) -> Any:
-    """Open a saved package to compress it; Core ML itself is not asked."""
-    with quiet():
-        return ct.models.MLModel(str(path), skip_model_load=True)
 
 
 def _describe(model: Any, wrapping: Wrapping) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, final
 
@@ -19,9 +19,10 @@ import torch
 from torch import nn
 
 from coreml_pareto.objectives.preprocessing import PREFIX
+from coreml_pareto.objectives.program.record import ASKED
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.compress import compress
-from coreml_pareto.search.stages.convert import Wrapping, convert, open_package, save
+from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.train import Trained, preprocessing_of
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
@@ -56,24 +57,20 @@ class Packager:
 
     def _produce(self, key: str, network: Network, compression: Compression, trained: Trained | None) -> Path:
         def make(work: Path) -> None:
-            model, record = self._make(key, network, compression, trained)
-            save(model, work / "model.mlpackage")
-            (work / "layers.json").write_text(json.dumps(record, indent=1))
+            self._write(work / "model.mlpackage", key, network, compression, trained)
 
         package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
         return self.store.produce("package", package_key, make) / "model.mlpackage"
 
-    def _make(
-        self, key: str, network: Network, compression: Compression, trained: Trained | None
-    ) -> tuple[Any, list[dict[str, Any]]]:
-        """Return coremltools' model and the record of what was asked and applied, layer by layer."""
+    def _write(
+        self, target: Path, key: str, network: Network, compression: Compression, trained: Trained | None
+    ) -> None:
         if compression.scheme == "w8a8":
-            return self._w8a8(network, compression, trained), []
+            save(self._w8a8(network, compression, trained), target)
+            return
         precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
         converted = self._converted(key, network, minimum_os(compression), precision, trained)
-        done = compress(open_package(converted), compression, probe=trained is None)
-        done.model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
-        return done.model, [asdict(layer) for layer in done.layers]
+        compress(converted, target, compression, {ASKED: spell(compression)}, probe=trained is None)
 
     def _converted(
         self, key: str, network: Network, oldest: int, precision: Literal["fp16", "fp32"], trained: Trained | None
@@ -98,7 +95,7 @@ class Packager:
         model, _ = convert_w8a8(
             module, images, self._wrapping(network, trained), minimum_os=oldest, probe=trained is None
         )
-        model.user_defined_metadata[f"{PREFIX}compression"] = spell(compression)
+        model.user_defined_metadata[ASKED] = spell(compression)
         return model
 
     def _wrapping(self, network: Network, trained: Trained | None) -> Wrapping:

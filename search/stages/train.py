@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
+from coreml_pareto.search.data.folder import few
 from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe
@@ -73,7 +74,7 @@ class Trained:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What happened: initial weights, history, seconds, device."""
+        """What happened: initial weights, classes and digest of the data, history, seconds, device."""
         loaded: dict[str, Any] = json.loads((self.folder / "record.json").read_text())
         return loaded
 
@@ -88,15 +89,19 @@ Progress = Callable[[Step], None]
 """Told how a training goes; what it raises ends the training at once, the last whole epoch stays as a checkpoint."""
 
 
-def open_checkpoint(folder: Path, classes: int) -> Trained:
+def open_checkpoint(folder: Path, classes: tuple[str, ...]) -> Trained:
     """Open a training of this or another run as a teacher: the folder that holds its `weights.pt` and `record.json`.
 
+    Classes are compared by name and order; a record without names, of an older version, by their number.
+
     Raises:
-        UserError: no such training, files that are broken or do not belong together, or another number of classes.
+        UserError: no such training, files that are broken or do not belong together, or other classes.
     """
+    folder = folder.expanduser()
     try:
         record = json.loads((folder / "record.json").read_text())
         network, recipe = Network.model_validate(record["network"]), Recipe.model_validate(record["recipe"])
+        known = tuple(map(str, record.get("classes", ())))
         state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
         trained = Trained(state_digest(state), network, recipe, folder)
         trained.module()  # refuses weights of another network
@@ -105,12 +110,21 @@ def open_checkpoint(folder: Path, classes: int) -> Trained:
             f"A teacher's checkpoint is a folder with weights.pt and record.json, such as RUN/store/train/KEY; "
             f"{folder} is none ({type(error).__name__})."
         ) from error
-    if network.classes != classes:
+    if network.classes != len(classes) or (known and known != classes):
         raise UserError(
-            f"A teacher knows as many classes as the data (their number is all that is compared): {folder} knows "
-            f"{network.classes}, the data has {classes}; name a training on these classes."
+            f"A teacher knows the classes of the data, in the same order: {_difference(known, network, classes)}; "
+            f"{folder} is no such training; name one on these classes."
         )
     return trained
+
+
+def _difference(known: tuple[str, ...], network: Network, classes: tuple[str, ...]) -> str:
+    if not known:
+        return f"the teacher knows {network.classes}, the data has {len(classes)}"
+    lacking, strange = (sorted(set(a) - set(b)) for a, b in ((classes, known), (known, classes)))
+    sides = (("the data", lacking), ("the teacher", strange))
+    told = [f"only in {side}: {few(names)}" for side, names in sides if names]
+    return "; ".join(told) or f"the teacher has them as {few(known)}"
 
 
 @final
@@ -139,6 +153,16 @@ class Trainer:
                 _Training(self, network, recipe, initial, teacher, work, seed, progress).run()
 
         return Trained(key, network, recipe, self.store.produce("train", key, make))
+
+    def top1(self, trained: Trained) -> float:
+        """Return a training's top-1 at a glance at this data: its own where it was trained on it, else measured now."""
+        record = trained.record
+        if record.get("data") == self.data.digest:
+            return float(record["glance_top1"])
+        device = pick_device(self.device)
+        module = trained.module().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rule = preprocessing_of(trained.network)
+        return glance(module, self.data.validation, rule, *normalisers(trained.network, device))
 
     def key(self, network: Network, recipe: Recipe, weights: str, teacher: Trained | None) -> str:
         """Return the store's key of a training."""
@@ -197,7 +221,7 @@ class _Training:
         self.module = initial.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher = teacher.module().to(self.device).eval() if teacher else None
         self.teacher_network = teacher.network if teacher else None
-        self.matcher = self._feature_matcher(trainer.data)
+        self.matcher = self._feature_matcher()
         self.data = trainer.data
         self.policy: Policy = default_policy(trainer.data.flip_safe, network.resolution)
         self.mean, self.std = normalisers(network, self.device)
@@ -272,13 +296,15 @@ class _Training:
                 terms["features"] = self.matcher()
         return weighted(terms, self.recipe)
 
-    def _feature_matcher(self, data: DataSet) -> FeatureMatcher | None:
-        if self.teacher is None or self.recipe.feature_weight == 0:
+    def _feature_matcher(self) -> FeatureMatcher | None:
+        if self.teacher is None or self.teacher_network is None or self.recipe.feature_weight == 0:
             return None
-        matcher = FeatureMatcher(self.module, self.teacher).to(self.device)
+        sides = (self.network.resolution, self.teacher_network.resolution)
+        matcher = FeatureMatcher(self.module, self.teacher, sides).to(self.device)
         if not matcher.strides:
             raise TrainingError(
-                f"{self.network.label} and its teacher {self.recipe.teacher} share no stride of feature maps"
+                f"{self.network.label} and its teacher {self.teacher_network.label} share no feature maps (the same "
+                "stride in both, known to timm): set feature_weight to 0, or choose another teacher"
             )
         return matcher
 
@@ -320,6 +346,7 @@ class _Training:
         torch.save(state, self.work / "weights.pt")
         record = {
             "network": self.network.model_dump(), "recipe": self.recipe.model_dump(),
+            "classes": self.data.classes, "data": self.data.digest,
             "initial_weights": self.initial.weights, "device": str(self.device), "history": self.history,
             "seconds": sum(row["seconds"] for row in self.history), "glance_top1": self.history[-1]["top1"],
         }  # fmt: skip

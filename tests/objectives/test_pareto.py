@@ -144,6 +144,19 @@ def test_logarithmic_axes_compare_ratios() -> None:
         balanced_distance([[0, 1], [1, 0]], [True, False])
 
 
+def test_a_few_percent_are_no_choice() -> None:
+    """Latencies 4 % apart must not outweigh half the size; ten percent and more count whole."""
+    points = [[0.36, 1.04, 4.0], [0.47, 1.0, 1.0]]
+    assert balanced_distance(points, [False, True, True]).tolist() == [
+        pytest.approx(1 + 1e-3 * (math.log(1.04) / math.log(1.1) + 1)),
+        pytest.approx(1 + 1e-3),
+    ]
+    near = [[0.30, 1.04, 2.0], [0.40, 1.0, 1.0], [0.28, 1.05, 8.0]]
+    assert best(near, [False, True, True]) == 0
+    with_floor = balanced_distance(near, [False, True, True])
+    assert with_floor[0] == pytest.approx(0.411526 + 1e-3 * (0.411526 + 1 / 6 + 1 / 3), rel=1e-4)
+
+
 def test_priority_takes_the_best_of_one_axis_and_breaks_ties_by_balance() -> None:
     points = [[1, 9, 0], [1, 0, 9], [1, 2, 2], [0, 10, 10]]
     flags = [False] * 3

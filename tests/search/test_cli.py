@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import yaml
@@ -17,10 +18,11 @@ from typer.testing import CliRunner
 
 from coreml_pareto.search import study
 from coreml_pareto.search.cli import app, main
+from coreml_pareto.search.config import Plan
 from coreml_pareto.search.lock import sole_search
 from coreml_pareto.spaces.errors import UserError
 
-COMMANDS = ("search", "front", "best", "evaluate", "estimate", "devices", "space")
+COMMANDS = ("search", "front", "best", "evaluate", "estimate", "inspect", "devices", "space")
 LIMITS = ("--max-size", "--max-latency", "--max-memory", "--max-energy", "--min-top1", "--strict")
 
 
@@ -56,8 +58,11 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     assert capsys.readouterr().out.startswith("coreml-pareto")
 
 
-def test_no_command_is_a_question() -> None:
-    assert main([]) != 1
+def test_no_command_is_a_usage_error_that_shows_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    out, err = capsys.readouterr()
+    assert "Usage: coreml-pareto" in out and all(command in out for command in COMMANDS)
+    assert err.strip() == ""
 
 
 def test_an_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
@@ -97,7 +102,7 @@ def test_debug_shows_the_traceback_wherever_it_stands(monkeypatch: pytest.Monkey
 
 # --- a search from start to end, through the command line -------------------------------------------------------------
 
-TINY = {
+TINY: dict[str, Any] = {
     "name": "tiny",
     "data": "digits",
     "splits": {"limit": 120},
@@ -148,6 +153,61 @@ def _refused(answer: Answer, *said: str) -> None:
     assert answer.err.startswith("error: ") and answer.err.count("\n") == 1 and "Traceback" not in answer.err
     for words in said:
         assert words in answer.err
+
+
+def test_ctrl_c_in_a_training_ends_cleanly_and_the_same_command_goes_on(
+    command: Callable[..., Answer], tmp_path: Path
+) -> None:
+    study, folder = tmp_path / "long.yaml", tmp_path / "run"
+    study.write_text(yaml.safe_dump(TINY | {"training": TINY["training"] | {"epochs": [60]}}))
+    # A shell that starts tests in the background lets its children ignore SIGINT; a person's shell does not.
+    code = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from coreml_pareto.search.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    arguments = [sys.executable, "-c", code, "search", str(study), "--run", str(folder)]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        while not list(folder.glob("store/.work/train-*/checkpoint.pt")):
+            assert process.poll() is None, process.communicate()
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert f"Stopped. Everything finished is in {folder}; the same command goes on." in out and err == ""
+    assert "No trial has ended yet." in command("front", folder).out
+    answer = command("search", study, "--run", folder)
+    assert answer.code == 0 and "Going on after 0 trials, asking 1 unfinished again." in answer.out
+    (trial,) = json.loads(command("front", folder, "--json").out)
+    assert Path(trial["package"]).is_dir()
+
+
+def test_every_option_of_a_search_arrives_in_its_own_place(
+    command: Callable[..., Answer], tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[tuple[Plan, Path]] = []
+
+    def capture(plan: Plan, folder: Path, screen: object) -> None:
+        asked.append((plan, folder))
+        raise UserError("captured")
+
+    monkeypatch.setattr("coreml_pareto.search.session.search", capture)
+    limits = ("--max-size", "3MB", "--max-latency", "4ms", "--max-memory", "5MB", "--max-energy", "6mJ")
+    target = ("--ios", "18", "--device", "iPhone 14 Pro", "--compute-units", "CPU_AND_GPU")
+    end = ("--trials", "7", "--timeout", "8h", "--seed", "9")
+    answer = command(
+        "search", tiny, "--data", tmp_path, "--run", tmp_path.parent / "there", *limits, "--min-top1", "0.6", "--strict",
+        *target, *end,
+    )  # fmt: skip
+    assert "captured" in answer.err
+    ((plan, folder),) = asked
+    assert (plan.data, folder) == (str(tmp_path), tmp_path.parent / "there")
+    assert plan.bounds == {"size": 3e6, "latency": 4.0, "memory": 5e6, "energy": 6.0, "accuracy": 0.6}
+    assert plan.strict
+    assert (plan.target.os, plan.target.device, plan.target.compute_units) == (18, "iPhone 14 Pro", "CPU_AND_GPU")
+    assert (plan.search.trials, plan.search.timeout, plan.search.seed, plan.splits.seed) == (7, "8h", 9, 9)
+    command("search", tiny)
+    plain, folder = asked[-1]
+    assert folder == Path("runs/tiny") and not plain.strict and plain.bounds == {} and plain.search.trials == 1
 
 
 def test_the_same_command_again_trains_nothing(

@@ -167,7 +167,7 @@ def test_studies_are_read_as_people_write_them(text: str, path: tuple[str, ...],
 @pytest.mark.parametrize("os", [15, 16, 17, 18])
 def test_all_and_auto_mean_what_the_target_loads(os: int, tmp_path: Path) -> None:
     target = {"target": {"device": "iPhone 13", "os": os}}
-    loaded = {spell(row) for row in every_compression() if minimum_os(row) <= os}
+    loaded = {spell(row) for row in every_compression() if minimum_os(row) <= os and row.mode != "uniform"}
     assert {spell(row) for row in load_plan(None, target | {"compression": "all"}).compressions} == loaded
     usual = tuple(name for name in USUAL if minimum_os(parse(name)) <= os)
     assert load_plan(None, target).compression == usual == load_plan(None, target | {"compression": "auto"}).compression
@@ -206,6 +206,31 @@ def test_a_study_that_is_no_text_is_refused(tmp_path: Path) -> None:
     path.write_bytes("name: größe".encode("utf-16"))
     with pytest.raises(UserError, match=r"A study is text in UTF-8; .*study\.yaml is not \(byte 0\): save it as UTF-8"):
         load_plan(str(path))
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("birds.yaml", "birds"),
+        ("my birds (2).yml", "my-birds-2"),
+        ("..birds.v2.yaml", "birds.v2"),
+        ("_größe_.yaml", "groe"),
+        ("鳥.yaml", "search"),
+        ("birds", "birds"),
+    ],
+)
+def test_a_study_without_a_name_is_called_by_its_file(file: str, name: str, tmp_path: Path) -> None:
+    (tmp_path / file).write_text("data: digits")
+    plan = load_plan(str(tmp_path / file))
+    assert plan.name == name
+    (tmp_path / file).write_text(dump_plan(plan))
+    assert load_plan(str(tmp_path / file)) == plan
+    (tmp_path / file).write_text("name: own")
+    assert load_plan(str(tmp_path / file)).name == "own"
+
+
+def test_a_search_without_a_study_has_a_name_too() -> None:
+    assert load_plan(None).name == "search"
 
 
 @pytest.mark.parametrize("name", ["photos", "photos.yaml"])

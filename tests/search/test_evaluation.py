@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from coreml_pareto.objectives.accuracy import NO_PROBABILITIES
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
 from coreml_pareto.objectives.preprocessing import METADATA_KEY, Preprocessing
 from coreml_pareto.objectives.program import Program, load
@@ -47,16 +48,17 @@ HALF = Normalisation((0.5,), (0.25,))
 class Eye(torch.nn.Module):
     """The strongest channel wins; `last` says that channels come last. The tint shifts what it takes for grey."""
 
-    def __init__(self, channels: int = 3, last: bool = False) -> None:
+    def __init__(self, channels: int = 3, last: bool = False, softmax: bool = True) -> None:
         super().__init__()
-        self.last = last
+        self.last, self.softmax = last, softmax
         self.mix = torch.nn.Conv2d(channels, 3, 1, bias=False)
         with torch.no_grad():
             self.mix.weight.copy_(torch.eye(3).reshape(3, 3, 1, 1) if channels == 3 else torch.ones(3, 1, 1, 1))
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         x = image.permute(0, 3, 1, 2) if self.last else image
-        return torch.softmax(20 * self.mix(x).mean((2, 3)), -1)
+        logits = 20 * self.mix(x).mean((2, 3))
+        return torch.softmax(logits, -1) if self.softmax else logits - 10
 
 
 def convert(
@@ -97,6 +99,8 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Program]:
                 (1, 16, 16, 3), rgb,
             ),
             "plain": convert(folder / "plain.mlpackage", Eye(), image(16, 16), square, None),
+            "logits": convert(folder / "logits.mlpackage", Eye(softmax=False), image(16, 16), square, None),
+            "ranked": convert(folder / "ranked.mlpackage", Eye(softmax=False), image(16, 16), square, rgb),
             "ruled": convert(
                 folder / "ruled.mlpackage", Eye(), image(16, 16), square, rgb,
                 **{METADATA_KEY: rule, "com.coreml-pareto.splits": SPLITS, "com.coreml-pareto.data": "0" * 64},
@@ -122,6 +126,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> DataSet:
     [
         ("rgb", {}), ("bgr", {}), ("wide", {}), ("ruled", {}), ("tensor", {"normalisation": HALF}),
         ("last", {"normalisation": HALF}), ("plain", {"labels": ["red", "green", "blue"]}),
+        ("logits", {"labels": ["red", "green", "blue"]}), ("ranked", {}),
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("split", ["validation", "test", "train"])
@@ -138,6 +143,32 @@ def test_a_wrong_order_of_labels_is_always_wrong(packages: dict[str, Program], p
     """The check above can fail: rotated labels turn every answer wrong."""
     judged = judge(packages["plain"], photos, PHONE, labels=["green", "blue", "red"])
     assert judged.score["top1"].value == 0.0
+
+
+@pytest.mark.parametrize(("name", "labels"), [("logits", ["red", "green", "blue"]), ("ranked", None), ("rgb", None)])
+def test_scores_that_are_no_probabilities_are_said_to_be_none(
+    packages: dict[str, Program], photos: DataSet, name: str, labels: list[str] | None
+) -> None:
+    judged = judge(packages[name], photos, PHONE, labels=labels)
+    said = [note for note in judged.notes if "no probabilities" in note]
+    assert ("scores" in judged.score["top1"].conditions) == bool(said) == (name != "rgb")
+    assert said == ([] if name == "rgb" else [f"{name}.mlpackage ends {NO_PROBABILITIES}"])
+
+
+def test_logits_need_as_many_labels_as_outputs(packages: dict[str, Program]) -> None:
+    with pytest.raises(UserError, match="3 outputs; got 2 labels"):
+        labels_of(packages["logits"], ["red", "green"])
+
+
+def test_a_package_without_a_row_of_scores_is_refused(tmp_path: Path, photos: DataSet) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        import coremltools as ct
+
+        feature = ct.ImageType(name="image", shape=(1, 3, 16, 16), scale=1 / 255)
+        program = load(convert(tmp_path / "map.mlpackage", torch.nn.Conv2d(3, 3, 1), feature, (1, 3, 16, 16), None))
+    with pytest.raises(UserError, match=r"one score per class.*map\.mlpackage gives \w+ \[1, 3, 16, 16\]; convert"):
+        judge(program, photos, PHONE, labels=["red", "green", "blue"])
 
 
 def test_a_normalisation_per_channel_counts(packages: dict[str, Program], photos: DataSet) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+import optuna
 import pytest
 from rich.console import Console
 
@@ -13,24 +14,30 @@ from coreml_pareto.search.config import load_plan, presets
 from coreml_pareto.search.report.summary import print_run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
+from coreml_pareto.search.study import FIXED
 
 QUICK = {
     "data": "digits",
     "splits": {"limit": 300},
     "networks": {"resolution": [32], "pretrained": False},
     "training": {"epochs": [1], "device": "cpu"},
-    "search": {"trials": 4},
 }
+SAMPLED = "quickstart"
+"""This one makes one package of each training, so that its fourth trial is the sampler's."""
 
 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_a_preset_ends_with_a_front_and_a_recommendation(name: str, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=100)
+    asked = QUICK | {"search": {"trials": 4} | ({"packages_per_training": 1} if name == SAMPLED else {})}
     with Screen(console) as screen:
-        run = search(load_plan(name, QUICK), tmp_path, screen)
+        run = search(load_plan(name, asked), tmp_path, screen)
     print_run(run, console)
     assert isinstance(console.file, io.StringIO)
     assert isinstance(recommend(run), Recommendation)
     assert len(run.scored()) == 4
     assert {r.candidate.network.family for r in run.scored()} == {"mobilenet", "efficientnet", "squeezenet"}
     assert "4 packages from" in console.file.getvalue()
+    trials = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
+    assert [FIXED in trial.system_attrs for trial in trials[:4]] == [True, True, True, name != SAMPLED]
+    assert set(trials[3].params) >= {"family", "width", "teacher", "compression"}

@@ -5,10 +5,12 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +20,15 @@ from PIL import Image
 from rich.console import Console
 
 from coreml_pareto.objectives.program import Executor, load
+from coreml_pareto.search import session
 from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.data import load_data
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
+from coreml_pareto.search.stages.train import Step, Trainer, open_checkpoint
+from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import Study, load_run
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
@@ -194,6 +200,123 @@ def test_a_kill_before_the_further_compressions_stand_in_line_loses_none(
     monkeypatch.undo()
     resumed, _ = _search(tmp_path)
     assert [r.candidate for r in resumed.scored()] == [r.candidate for r in finished.scored()]
+
+
+class Hand:
+    """A clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.before = self.now = 0.0
+
+    @property
+    def seconds(self) -> float:
+        return self.before + self.now
+
+
+@pytest.fixture
+def hand(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], Hand]:
+    """hand(600): the next search's clock; it shows that much as soon as a training is told after the first result."""
+
+    def make(then: float) -> Hand:
+        clock, results, result, step = Hand(), list[object](), Screen.result, Screen.step
+
+        def told(screen: Screen, *arguments: Any) -> None:
+            results.append(arguments[0])
+            result(screen, *arguments)
+
+        def moved(screen: Screen, *arguments: Any) -> None:
+            clock.now = then if results else clock.now
+            step(screen, *arguments)
+
+        monkeypatch.setattr(session, "Clock", lambda: clock)
+        monkeypatch.setattr(Screen, "result", told)
+        monkeypatch.setattr(Screen, "step", moved)
+        return clock
+
+    return make
+
+
+def test_a_search_whose_time_is_over_goes_on_with_a_longer_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hand: Callable[[float], Hand]
+) -> None:
+    """The time ends in the second training; the same again does nothing; a longer one goes on with that training."""
+    networks, training = STUDY["networks"] | {"width": [0.35, 0.5]}, STUDY["training"] | {"epochs": [3]}
+    study = {"compression": ["fp16"], "networks": networks, "training": training}
+    hand(601.0)
+    run, text = _search(tmp_path, **study, search={"timeout": "10m", "seed": 3})
+    assert "The time of 10m is over; the training in progress is kept for a longer one." in text
+    assert len(run.scored()) == 1 == len((tmp_path / "front.csv").read_text().splitlines()) - 1
+
+    again = hand(0.0)
+    run, text = _search(tmp_path, **study, search={"timeout": "10m", "seed": 3})
+    assert "Going on after 1 trials, asking 1 unfinished again." in text and "is over" not in text
+    assert len(run.scored()) == 1 and again.before == 601.0
+
+    longer, steps = hand(600.0), list[float]()
+    told = session._Session._progress
+
+    def progress(self: session._Session, step: Step) -> None:
+        steps.append(step.done)
+        told(self, step)
+
+    monkeypatch.setattr(session._Session, "_progress", progress)
+    run, text = _search(tmp_path, **study, search={"timeout": "20m", "seed": 3})
+    assert "Going on after 1 trials." in text  # the unfinished one stands in line
+    assert 1 < steps[0] <= 2  # the first epoch was kept
+    assert len(run.scored()) == 2 and longer.seconds == 1201.0
+    assert "The time of 20m is over" in text  # in the third training
+
+
+TAUGHT: dict[str, Any] = {
+    "compression": ["fp16"],
+    "search": {"trials": 2, "seed": 3, "packages_per_training": 1},
+    "distillation": {"teachers": ["squeezenet1_1"], "teacher_width": 0.25, "soft_weight": [0.5]},
+}
+
+
+def test_a_teacher_is_trained_once_and_announced(tmp_path: Path) -> None:
+    run, text = _search(tmp_path, **TAUGHT)
+    assert [r.candidate.recipe.teacher for r in run.scored()] == ["squeezenet1_1"] * 2
+    records = [json.loads(path.read_text()) for path in tmp_path.glob("store/train/*/record.json")]
+    (own,) = [record for record in records if record["recipe"]["teacher"] is None]
+    assert len(records) == 3 and own["network"]["width"] == 0.25
+    (line,) = [line for line in text.splitlines() if line.startswith("teacher ")]
+    images = len(load_data("digits", limit=300).validation)
+    assert line == (
+        f"teacher squeezenet1_1×0.25 @32 stem/1: top-1 {own['glance_top1']:.1%} (torch network, {images} validation images)"
+    )
+    _, text = _search(tmp_path, **TAUGHT | {"search": TAUGHT["search"] | {"trials": 3}})
+    assert "teacher squeezenet1_1×0.25" not in text  # it is known to the study
+
+
+def test_a_teacher_of_another_run_is_announced_with_its_accuracy_on_these_pictures(
+    tmp_path: Path, finished: Run
+) -> None:
+    """Its record speaks of other pictures, and says whatever it likes."""
+    (training, *_) = sorted((finished.folder / "store" / "train").iterdir())
+    teacher = shutil.copytree(training, tmp_path / "teacher")
+    record = json.loads((teacher / "record.json").read_text()) | {"glance_top1": 0.999, "data": "other"}
+    (teacher / "record.json").write_text(json.dumps(record))
+    run, text = _search(
+        tmp_path / "run", **TAUGHT | {"distillation": {"teachers": [str(teacher)]}, "search": {"trials": 1, "seed": 3}}
+    )
+    data = load_data("digits", limit=300)
+    measured = Trainer(Store(tmp_path), data, device="cpu").top1(open_checkpoint(teacher, data.classes))
+    assert f": top-1 {measured:.1%} (torch network" in text and measured < 0.999
+    kept = optuna.load_study(study_name="small", storage=f"sqlite:///{run.folder / 'study.db'}").user_attrs["teachers"]
+    assert [teacher["top1"] for teacher in kept.values()] == [measured]
+
+
+def test_a_teacher_for_other_classes_is_refused_before_the_folder_exists(tmp_path: Path, finished: Run) -> None:
+    (teacher, *_) = (finished.folder / "store" / "train").iterdir()
+    for label in "abcdefghij":
+        (tmp_path / "pictures" / label).mkdir(parents=True)
+        for number in range(4):
+            shade = 5 * (10 * number + ord(label) - 97)
+            Image.new("RGB", (8, 8), (shade,) * 3).save(tmp_path / "pictures" / label / f"{number}.png")
+    with pytest.raises(UserError, match=r"only in the data: 'a', 'b'.*only in the teacher: '0', '1'"):
+        _search(tmp_path / "run", data=str(tmp_path / "pictures"), distillation={"teachers": [str(teacher)]})
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_study_whose_first_trials_all_fail_stops_with_the_cause(

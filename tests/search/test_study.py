@@ -287,6 +287,104 @@ def test_recovery_forgets_what_the_sampler_drew_and_keeps_the_line(tmp_path: Pat
     assert states.count(TrialState.RUNNING) == 0 and states.count(TrialState.WAITING) == 3
 
 
+class Interrupted:
+    """Lets a trial write so many attributes; the next is written, too, and then somebody presses Ctrl-C."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, writes: int) -> None:
+        self.left = writes
+        for name in ("set_user_attr", "set_constraint"):
+            monkeypatch.setattr(optuna.Trial, name, self._counted(getattr(optuna.Trial, name)))
+
+    def _counted(self, write: Callable[..., None]) -> Callable[..., None]:
+        def counted(*arguments: Any) -> None:
+            write(*arguments)
+            self.left -= 1
+            if self.left < 0:
+                raise KeyboardInterrupt
+
+        return counted
+
+
+@pytest.mark.parametrize(
+    ("kind", "in_line", "commits"),
+    [
+        ("scored", False, 7),
+        ("scored", True, 7),
+        ("infeasible", False, 6),
+        ("failed", False, 4),
+        ("repeated", True, 8),
+    ],
+)
+def test_a_trial_interrupted_while_it_is_told_is_asked_again_and_counts_once(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    scored: Callable[..., Scored],
+    kind: str,
+    in_line: bool,
+    commits: int,
+) -> None:
+    """After each of its commits in turn, until one attempt is not interrupted."""
+    outcomes = {
+        "infeasible": Infeasible(("size",), {"size_bytes": exact(3e6, "B")}),
+        "failed": Failed("training", "nan"),
+    }
+    outcome: Outcome = outcomes.get(kind, scored(tmp_path))
+    study, line = _open(tmp_path), _some(20)
+    (tmp_path / "study.yaml").write_text(dump_plan(_plan()))
+    first = study.ask()
+    study.tell(first, scored(tmp_path), 1.0)
+
+    def tell(asked: Asked) -> None:
+        study.repeat(asked, before[0]) if kind == "repeated" else study.tell(asked, outcome, 2.0)
+
+    for writes in itertools.count():
+        before, told = study.results(), study.told()
+        if in_line:
+            study.enqueue(first.candidate if kind == "repeated" else line[writes])
+        asked = study.ask()
+        with monkeypatch.context() as patch:
+            Interrupted(patch, writes)
+            try:
+                tell(asked)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        assert load_run(tmp_path).results == before
+        study = _open(tmp_path)
+        assert (study.recover(), study.told()) == (1, told)
+        again = study.ask()
+        assert again.candidate == asked.candidate
+        tell(again)
+        assert (study.recover(), study.told(), len(study.waiting())) == (0, told + 1, 0)
+        new = () if kind == "repeated" else (Result(again.number, again.candidate, outcome, seconds=2.0),)
+        assert load_run(tmp_path).results == before + new
+    assert writes == commits
+
+
+def test_a_recovery_that_is_killed_loses_nothing_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = _some(3)
+    study = _open(tmp_path)
+    for candidate in line:
+        study.enqueue(candidate)
+    study.ask()
+    drawn = _open(tmp_path / "b")
+    candidate = drawn.ask().candidate
+    for resumed, folder in ((_open(tmp_path), tmp_path), (_open(tmp_path / "b"), tmp_path / "b")):
+        storage = resumed._study._storage
+        with monkeypatch.context() as patch:
+            patch.setattr(storage, "set_trial_state_values", _interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                resumed.recover()
+        assert _open(folder).recover() == 1
+    assert _open(tmp_path).waiting() == tuple(line)
+    assert _open(tmp_path / "b").ask().candidate == candidate
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 # --- damage -----------------------------------------------------------------------------------------------------------
 
 

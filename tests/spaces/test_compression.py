@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coreml_pareto.spaces import compression as schemes
-from coreml_pareto.spaces.candidate import Compression, Granularity, Scheme
+from coreml_pareto.spaces.candidate import Compression, Granularity, Mode, Scheme
 from coreml_pareto.spaces.compression import SCHEMES, cell_of, check, every_compression, minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
@@ -18,55 +18,56 @@ ALL = every_compression()
 BITS = sorted({bits for cell in SCHEMES for bits in cell.bits} | {5, 7, 12})
 
 
-def documented() -> list[tuple[str, tuple[int, ...], tuple[str, ...], int, str]]:
+def documented() -> list[tuple[str, tuple[int, ...], tuple[str, ...], tuple[str, ...], int, str]]:
     """Return the rows of the module docstring's table."""
     lines = [line for line in (schemes.__doc__ or "").splitlines() if line.startswith("|")][2:]
     rows = [[field.strip() for field in line.strip("|").split("|")] for line in lines]
-    return [(r[0], tuple(map(int, r[1].split())), tuple(r[2].split()), int(r[3]), r[4]) for r in rows]
+    return [
+        (r[0], tuple(map(int, r[1].split())), tuple(r[2].split()), tuple(r[3].split()), int(r[4]), r[5]) for r in rows
+    ]
 
 
 def test_the_documented_table_is_the_table() -> None:
-    assert documented() == [(c.scheme, c.bits, c.granularities, c.minimum_os, c.note) for c in SCHEMES]
+    assert documented() == [(c.scheme, c.bits, c.granularities, c.modes, c.minimum_os, c.note) for c in SCHEMES]
 
 
 LEGAL = {
-    (scheme, bits, grain): os
-    for scheme, all_bits, grains, os, _ in documented()
-    for bits in all_bits
-    for grain in grains
+    (scheme, bits, grain, mode): os
+    for scheme, all_bits, grains, modes, os, _ in documented()
+    for bits, grain, mode in itertools.product(all_bits, grains, modes)
 }
+PRUNED = ("pruning", "joint")
 
 
 def test_no_cell_is_listed_twice() -> None:
-    assert len(LEGAL) == sum(len(cell.bits) * len(cell.granularities) for cell in SCHEMES)
-    assert {scheme for scheme, _, _ in LEGAL} == set(get_args(Scheme))
+    assert len(LEGAL) == sum(len(cell.bits) * len(cell.granularities) * len(cell.modes) for cell in SCHEMES)
+    assert {scheme for scheme, *_ in LEGAL} == set(get_args(Scheme))
 
 
-@pytest.mark.parametrize(
-    ("scheme", "bits", "grain"), [*itertools.product(get_args(Scheme), BITS, get_args(Granularity))]
-)
-def test_every_cell_is_legal_by_the_table_or_refused_with_the_way_out(
-    scheme: Scheme, bits: int, grain: Granularity
-) -> None:
-    compression = Compression(
-        scheme=scheme, bits=bits, granularity=grain,
-        group_size=16 if grain in ("block", "group") else 0, sparsity=0.5 if scheme == "pruning" else 0.0,
-    )  # fmt: skip
-    if (scheme, bits, grain) in LEGAL:
-        assert minimum_os(check(compression)) == LEGAL[scheme, bits, grain]
-        return
-    with pytest.raises(UserError) as refused:
-        check(compression)
-    rule, _, ways = str(refused.value).partition(f"; legal for {scheme}: ")
-    assert rule == f"Core ML has no {scheme} with {bits} bits per {grain}"
-    for way in ways.removesuffix(".").split(", "):
-        assert parse(way).scheme == scheme
+@pytest.mark.parametrize(("scheme", "bits"), [*itertools.product(get_args(Scheme), BITS)])
+def test_every_cell_is_legal_by_the_table_or_refused_with_the_way_out(scheme: Scheme, bits: int) -> None:
+    for grain, mode in itertools.product(get_args(Granularity), get_args(Mode)):
+        compression = Compression(
+            scheme=scheme, bits=bits, granularity=grain, mode=mode,
+            group_size=16 if grain in ("block", "group") else 0, sparsity=0.5 if scheme in PRUNED else 0.0,
+        )  # fmt: skip
+        if (scheme, bits, grain, mode) in LEGAL:
+            assert minimum_os(check(compression)) == LEGAL[scheme, bits, grain, mode]
+            continue
+        with pytest.raises(UserError) as refused:
+            check(compression)
+        rule, _, ways = str(refused.value).partition(f"; legal for {scheme}: ")
+        said = "" if mode == "usual" else f"{mode} "
+        assert rule == f"Core ML has no {said}{scheme} with {bits} bits per {grain}"
+        for way in ways.removesuffix(".").split(", "):
+            assert parse(way).scheme == scheme
 
 
 def test_published_minimum_systems() -> None:
     """Apple, Core ML Tools guide, "Optimization overview": what each iOS added."""
     expected = {
         "fp16": 15, "int8/channel": 16, "palette-4/tensor": 16, "pruning-50": 16, "w8a8": 17,
+        "int8/channel/asymmetric": 16, "pruning-2:4": 16, "pruning-50+palette-4": 18, "int8/block-32": 18,
         "int4/block-32": 18, "int4/channel": 18, "palette-3/tensor": 18, "palette-4/group-16": 18,
     }  # fmt: skip
     assert {text: minimum_os(parse(text)) for text in expected} == expected
@@ -79,7 +80,7 @@ def test_what_is_spelled_is_parsed_back(compression: Compression) -> None:
 
 
 def test_every_legal_cell_is_offered_once() -> None:
-    assert {(c.scheme, c.bits, c.granularity) for c in ALL} == set(LEGAL)
+    assert {(c.scheme, c.bits, c.granularity, c.mode) for c in ALL} == set(LEGAL)
     assert len({spell(c) for c in ALL}) == len(ALL) == len(LEGAL) + 1  # two shares of pruning
 
 
@@ -87,11 +88,14 @@ def test_every_legal_cell_is_offered_once() -> None:
 def test_round_trip_at_any_size_and_share(row: Compression, size: int, percent: int) -> None:
     grouped = {"group_size": size} if row.group_size else {}
     pruned = {"sparsity": percent / 100} if row.sparsity else {}
+    if row.scheme == "pruning" and row.group_size:
+        of = 2 + size % 63
+        grouped, pruned = {"group_size": of}, {"sparsity": (1 + percent % (of - 1)) / of}
     compression = row.model_copy(update={**grouped, **pruned})
     assert parse(spell(compression)) == compression
 
 
-@given(st.text(alphabet="abfilnptw0123468-/ ", max_size=18))
+@given(st.text(alphabet="abfilnprtuw0123468-/+: ", max_size=18))
 def test_any_text_is_parsed_or_refused_for_people(text: str) -> None:
     try:
         assert parse(spell(parse(text))) == parse(text)
@@ -106,7 +110,9 @@ def test_any_text_is_parsed_or_refused_for_people(text: str) -> None:
         ("int8-4", "int8/channel"), ("pruning-0", "pruning-50"), ("pruning-100", "pruning-50"),
         ("palette-4/group", "palette-4/group-16"), ("int4/block", "int4/block-32"), ("int8/channel-16", "int4/block-32"),
         ("palette-5/tensor", "palette-4/tensor"), ("fp16/channel", "fp16"), ("int4/tensor", "int4/channel"),
-        ("int4/block-0", "int4/block-32"),
+        ("int4/block-0", "int4/block-32"), ("joint", "pruning-50\\+palette-4"), ("int8/channel/odd", "asymmetric"),
+        ("pruning-4:4", "pruning-2:4"), ("pruning-50/channel", "pruning-2:4"), ("pruning-50+palette-5", "palette-4"),
+        ("palette-4/tensor/asymmetric", "palette-4/tensor"), ("fp16-2:4", "fp16"),
     ],
 )  # fmt: skip
 def test_refusals_show_the_way_out(text: str, way_out: str) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from coreml_pareto.spaces.distillation import NONE, DistillationSpace
+from coreml_pareto.spaces.distillation import NONE, DistillationSpace, is_checkpoint
 
 KNOBS = ("teachers", "temperature", "hard_weight", "soft_weight", "feature_weight")
 
@@ -29,6 +30,20 @@ def test_temperatures_outside_1_to_10_are_refused(value: float) -> None:
     with pytest.raises(ValidationError, match=r"temperature\.1\n.* than or equal to 1"):
         DistillationSpace.model_validate({"temperature": [4.0, value]})
     assert DistillationSpace(temperature=(1, 10)).temperature == (1.0, 10.0)
+
+
+@pytest.mark.parametrize(
+    "teacher", ["./mine", "runs/a/store/train/0f", "..", "~", "~/mine", "/mine", "C:\\mine", "mine/"]
+)
+def test_a_path_is_a_checkpoint(teacher: str) -> None:
+    assert is_checkpoint(teacher)
+
+
+def test_a_folder_never_turns_a_name_into_a_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("resnet18", NONE, "mobilenetv2_100.ra_in1k"):
+        (tmp_path / name).mkdir()
+        assert not is_checkpoint(name)
 
 
 @pytest.mark.parametrize("knob", ["hard_weight", "soft_weight", "feature_weight"])

@@ -20,6 +20,7 @@ from coreml_pareto.spaces.families import (
     build,
     check_network,
     family_of,
+    has_imagenet,
     normalisation,
     training_defaults,
 )
@@ -190,3 +191,13 @@ def test_an_unknown_name_is_refused_with_near_ones() -> None:
         family_of("mobilnetv2")
     with pytest.raises(UserError, match="No backbone is called"):
         family_of("§§§")
+    with pytest.raises(UserError, match=r"No backbone is called 'mobilenetv2_100\.mine'; near: mobilenetv2_100"):
+        family_of("mobilenetv2_100.mine")
+
+
+def test_imagenet_weights_are_where_they_were_published() -> None:
+    ours = [network(family, row.name) for family, row in ROWS]
+    assert all(has_imagenet(chosen) for chosen in ours)
+    assert not any(has_imagenet(chosen.model_copy(update={"width": 0.5})) for chosen in ours)
+    assert has_imagenet(network(TIMM, "mobilenetv2_050")) and not has_imagenet(network(TIMM, "mobilenetv2_035"))
+    assert backbone_of(TIMM, "mobilenetv2_035").pretrained is None

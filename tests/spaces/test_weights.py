@@ -6,8 +6,10 @@ import logging
 import socket
 import urllib.request
 from collections.abc import Iterator
+from http.client import IncompleteRead
 from pathlib import Path
 from typing import Any
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -32,14 +34,19 @@ class Hub:
     """Stands for the hub: gives a module with known weights, or raises what its clients raise when out of reach."""
 
     def __init__(self, error: Exception | None = None) -> None:
-        self.error, self.calls, self.offline = error, 0, False
+        self.error, self.offline, self.built = error, False, list[str]()
+
+    @property
+    def calls(self) -> int:
+        return len(self.built)
 
     def build(self, chosen: Network, *, imagenet: bool = False) -> nn.Module:
         module = build(chosen)
         if imagenet:
             from huggingface_hub import constants
 
-            self.calls, self.offline = self.calls + 1, bool(constants.HF_HUB_OFFLINE)
+            self.built.append(chosen.backbone)
+            self.offline = bool(constants.HF_HUB_OFFLINE)
             if self.error is not None:
                 raise self.error
             for parameter in module.parameters():
@@ -120,8 +127,9 @@ def test_scaled_networks_have_no_imagenet_weights(hub: Hub, knobs: dict[str, flo
 
 def test_a_policy_is_checked_for_every_network_before_any_is_trained(hub: Hub, tmp_path: Path) -> None:
     two = [network(), network(resolution=64), network("squeezenet1_1", "squeezenet")]
-    for policy in ("auto", "true", "false"):
+    for policy in ("auto", "false"):
         check_policy(two, policy)
+    assert hub.calls == 0
     with pytest.raises(UserError, match=r"squeezenet1_1×0.5 .*has no ImageNet weights"):
         check_policy([*two, network("squeezenet1_1", "squeezenet", width=0.5)], "true")
     torch.save(build(network()).state_dict(), tmp_path / "own.pt")
@@ -129,6 +137,69 @@ def test_a_policy_is_checked_for_every_network_before_any_is_trained(hub: Hub, t
     with pytest.raises(UserError, match=r"fits 0 of \d+ tensors of squeezenet1_1"):
         check_policy(two, str(tmp_path / "own.pt"))
     assert hub.calls == 0
+
+
+def test_true_is_tried_before_any_training_once_for_each_backbone(hub: Hub) -> None:
+    three = [network(), network(resolution=64), network("squeezenet1_1", "squeezenet")]
+    check_policy(three, "true")
+    assert hub.built == ["mobilenetv3_small", "squeezenet1_1"]
+
+
+def test_true_stops_before_any_training_when_the_hub_is_out_of_reach(no_hub: Hub) -> None:
+    with pytest.raises(
+        UserError, match=r"mobilenetv3_small could not be loaded \(ConnectionError\): connect to the hub"
+    ):
+        check_policy([network()], "true")
+    assert no_hub.calls == 1 and no_hub.offline
+
+
+def test_a_space_that_cannot_be_followed_is_refused_before_anything_is_fetched(hub: Hub) -> None:
+    with pytest.raises(UserError, match="has no ImageNet weights"):
+        check_policy([network(), network(width=0.5)], "true")
+    assert hub.calls == 0
+
+
+@pytest.mark.parametrize("name", ["mobilenetv2_035", "mnasnet_050"])
+def test_networks_that_were_never_published_start_from_random_weights(
+    no_hub: Hub, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """timm has their architecture only: nothing is out of reach, and nobody may say so."""
+    caplog.set_level(logging.WARNING)
+    assert initialise(network(name, "timm"), "auto", seed=0).weights == RANDOM
+    assert no_hub.calls == 0 and not caplog.records
+    for refuse in (
+        lambda: check_policy([network(name, "timm")], "true"),
+        lambda: initialise(network(name, "timm"), "true", 0),
+    ):
+        with pytest.raises(
+            UserError, match=f"{name} .*has no ImageNet weights: name another backbone, or pretrained: auto"
+        ):
+            refuse()
+
+
+def test_other_networks_of_timm_take_their_published_weights(hub: Hub) -> None:
+    assert initialise(network("mobilenetv2_050", "timm"), "auto", seed=0).weights.startswith("imagenet-")
+
+
+@pytest.mark.parametrize("policy", ["auto", "true"])
+def test_a_defect_is_not_taken_for_a_hub_out_of_reach(hub: Hub, policy: str) -> None:
+    hub.error = RuntimeError("size mismatch for conv_stem.weight")
+    with pytest.raises(RuntimeError, match="size mismatch"):
+        initialise(network(), policy, seed=0)
+
+
+def test_what_the_clients_raise_is_out_of_reach(no_hub: Hub) -> None:
+    """A file that is not in the cache, an answer of the hub, a connection lost on the way."""
+    from huggingface_hub import errors
+
+    for error in (
+        errors.LocalEntryNotFoundError("cache"),
+        errors.HTTPError("lost"),
+        IncompleteRead(b""),
+        URLError("dns"),
+    ):
+        no_hub.error = error
+        assert initialise(network(), "auto", seed=0).weights == RANDOM
 
 
 def test_a_silent_server_is_given_up(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,3 +183,160 @@ def test_logits(softmax: bool, logits: bool, build: Callable[..., Program]) -> N
     assert (program.logits is not None) == logits
     assert (program.probabilities is not None) == logits
     assert program.labels is None
+
+
+def two(x: Any, *others: tuple[int, ...]) -> tuple[Any, ...]:
+    """Outputs of the shapes [1, 4] and `others`."""
+    from coremltools.converters.mil import Builder as mb
+
+    return (mb.exp(x=x), *(mb.reshape(x=mb.sin(x=x), shape=shape) for shape in others))
+
+
+@pytest.mark.parametrize(
+    ("others", "found"), [([], True), ([(2, 2)], True), ([(1, 2, 2)], True), ([(1, 4)], False), ([(1, 4, 1, 1)], False)]
+)
+def test_scores_are_the_only_row_of_floats(
+    others: list[tuple[int, ...]], found: bool, build: Callable[..., Program]
+) -> None:
+    program = build(lambda x: two(x, *others), (1, 4))
+    assert len(program.output) == 1 + len(others)
+    assert program.scores == (program.output[0] if found else None)
+    assert not program.normalised
+
+
+def test_scores_are_the_probabilities_where_there_are_some(build: Callable[..., Program]) -> None:
+    from coremltools.converters.mil import Builder as mb
+
+    program = build(lambda x: (mb.exp(x=x), mb.softmax(x=x)), (1, 4))
+    assert program.scores == program.probabilities == program.output[1]
+    assert program.normalised
+
+
+# --- what is no ML program --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def neural_network() -> Any:
+    """The specification of a real neural network of the older format: one inner product."""
+    from coremltools.models import datatypes
+    from coremltools.models.neural_network import NeuralNetworkBuilder
+
+    builder = NeuralNetworkBuilder([("x", datatypes.Array(3))], [("y", datatypes.Array(2))])
+    builder.add_inner_product("last", np.ones((2, 3)), None, 3, 2, False, "x", "y")
+    return builder.spec
+
+
+def test_a_neural_network_in_one_file(neural_network: Any, tmp_path: Path) -> None:
+    (tmp_path / "old.mlmodel").write_bytes(neural_network.SerializeToString())
+    with pytest.raises(
+        UserError, match=r"not a folder, but a 'neuralNetwork' model in a single file; convert .* again"
+    ):
+        load(tmp_path / "old.mlmodel")
+
+
+def test_a_neural_network_in_a_package(neural_network: Any, package: Path) -> None:
+    (package / MODEL).write_bytes(neural_network.SerializeToString())
+    with pytest.raises(
+        UserError, match=r"copy.mlpackage is a 'neuralNetwork' model; convert the original network again"
+    ):
+        load(package)
+
+
+@pytest.mark.parametrize(
+    ("kind", "way_out"),
+    [
+        ("neuralNetworkClassifier", "convert the original network again"),
+        ("neuralNetworkRegressor", "convert the original network again"),
+        ("pipeline", "save the ML program in it by itself"),
+        ("pipelineClassifier", "save the ML program in it by itself"),
+        ("treeEnsembleClassifier", "this reads neural networks"),
+        ("glmClassifier", "this reads neural networks"),
+    ],
+)
+def test_every_other_type_has_its_way_out(kind: str, way_out: str, package: Path) -> None:
+    rewrite(package, lambda spec: getattr(spec, kind).SetInParent())
+    with pytest.raises(UserError, match=f"'{kind}' model; {way_out}.*mlprogram"):
+        load(package)
+
+
+def test_a_compiled_model(package: Path, tmp_path: Path) -> None:
+    compiled = tmp_path / "model.mlmodelc"
+    (compiled / "weights").mkdir(parents=True)
+    (compiled / "weights" / "weight.bin").write_bytes((package / WEIGHTS).read_bytes())
+    (compiled / "model.mil").write_text("program(1.0)\n{\n}\n")
+    (compiled / "metadata.json").write_text("[]")
+    (compiled / "coremldata.bin").write_bytes(b"\x00" * 64)
+    with pytest.raises(UserError, match=r"model.mlmodelc is a compiled model \(.mlmodelc\).*compiled from"):
+        load(compiled)
+    with pytest.raises(UserError, match=r"renamed is a compiled model \(.mlmodelc\).*compiled from"):
+        load(compiled.rename(tmp_path / "renamed"))
+
+
+def test_a_folder_of_texts_and_a_folder_around_packages(package: Path, tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    (texts / "labels.txt").write_text("cat\ndog\n")
+    with pytest.raises(UserError, match=r"texts has no Manifest.json; check the path"):
+        load(texts)
+    with pytest.raises(UserError, match=r"has no Manifest.json; name one of those in it: copy.mlpackage"):
+        load(package.parent)
+
+
+def test_a_file_of_a_package_instead_of_the_package(package: Path) -> None:
+    for name in (WEIGHTS, "Manifest.json"):
+        with pytest.raises(UserError, match="is not a folder; name the package's folder"):
+            load(package / name)
+    with pytest.raises(UserError, match=r"not a folder, but the program of one; name the NAME.mlpackage around it"):
+        load(package / MODEL)
+
+
+def test_a_text_that_calls_itself_a_model(tmp_path: Path) -> None:
+    (tmp_path / "notes.mlmodel").write_text("only words\n")
+    with pytest.raises(UserError, match="is not a folder; name the package's folder"):
+        load(tmp_path / "notes.mlmodel")
+
+
+@pytest.mark.parametrize("path", [7, None, ["model.mlmodel"]])
+def test_a_manifest_that_names_no_file(path: Any, package: Path) -> None:
+    manifest = package / "Manifest.json"
+    entries = json.loads(manifest.read_text())
+    entries["itemInfoEntries"][entries["rootModelIdentifier"]]["path"] = path
+    manifest.write_text(json.dumps(entries))
+    with pytest.raises(UserError, match="root model"):
+        load(package)
+
+
+def test_a_truncated_program(package: Path) -> None:
+    data = (package / MODEL).read_bytes()
+    (package / MODEL).write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match="not a Core ML model"):
+        load(package)
+    (package / MODEL).write_bytes(b"")
+    with pytest.raises(UserError, match=r"has no model in it.*empty or cut off"):
+        load(package)
+
+
+def test_a_program_without_a_function_or_its_body(package: Path) -> None:
+    rewrite(package, lambda spec: spec.mlProgram.functions["main"].block_specializations.clear())
+    with pytest.raises(UserError, match="has none: it is damaged"):
+        load(package)
+    rewrite(package, lambda spec: spec.mlProgram.functions.clear())
+    with pytest.raises(UserError, match="has none: it is damaged"):
+        load(package)
+
+
+def test_a_package_without_its_folder_of_weights(package: Path) -> None:
+    shutil.rmtree((package / WEIGHTS).parent)
+    with pytest.raises(UserError, match=r"weight.bin is missing; copy the whole folder again"):
+        load(package)
+
+
+def test_operations_without_a_name_are_called_by_their_output(package: Path) -> None:
+    def change(spec: Any) -> None:
+        for operation in spec.mlProgram.functions["main"].block_specializations["CoreML7"].operations:
+            if operation.type != "const":
+                del operation.attributes["name"]
+
+    rewrite(package, change)
+    operations = load(package).operations
+    assert [operation.name for operation in operations] == [operation.outputs[0][0] for operation in operations]

@@ -11,6 +11,7 @@ import torch
 from coremltools.optimize.torch.quantization import LinearQuantizer, LinearQuantizerConfig, ModuleLinearQuantizerConfig
 
 from coreml_pareto.objectives.program import Executor, Program, costs, liveness, load
+from coreml_pareto.search.inspection import inspect
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +102,11 @@ def test_costs_are_marked(programs: dict[str, Program]) -> None:
         if row.kind == "quantize":
             assert row.read_bytes == 2 * row.written_bytes  # fp16 in, int8 out
     assert liveness(programs["fp16"]).peak_bytes > 0
+
+
+@pytest.mark.parametrize("precision", ["fp16", "fp32"])
+def test_layers_are_spelled_as_a_study_writes_them(precision: str, programs: dict[str, Program]) -> None:
+    """int8 weights under int8 activations; the record, which would say so, is that of other packages."""
+    found = inspect(programs[precision])
+    assert {row.applied for row in found.rows if row.layer} == {"w8a8"}
+    assert all(row.bits_per_weight < 12 for row in found.rows if row.layer)

@@ -34,6 +34,20 @@ def test_space_for_people(command: Callable[..., Any]) -> None:
         assert part in answer.out
 
 
+def test_backbones_are_shown_with_the_input_they_were_published_with(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """EfficientNet's compound scaling: each one has its own."""
+    published = {"mobilenetv2": 224, "efficientnet_b4": 380, "efficientnet_lite2": 260, "resnet10t": 176}
+    study = tmp_path / "scaled.yaml"
+    study.write_text(f"networks: {{backbones: [{', '.join(published)}], resolution: [64]}}\n")
+    told = json.loads(command("space", str(study), "--json").out)
+    assert {row["backbone"]: row["native_resolution"] for row in told["backbones"]} == published
+    lines = command("space", str(study)).out.splitlines()
+    for name, side in published.items():
+        assert any(name in line and f"{side}x{side} pixels" in line for line in lines)
+
+
 def test_the_count_is_that_of_the_knobs(command: Callable[..., Any], tmp_path: Path) -> None:
     study = tmp_path / "two.yaml"
     study.write_text(

@@ -147,8 +147,28 @@ def test_broken_images_are_skipped_by_name(folder: Make) -> None:
     assert sum(sum(counts.values()) for counts in data.report.images.values()) == 40
     text = "\n".join(data.report.lines())
     assert "skipped a/zero.jpg: the file is empty" in text
-    with pytest.raises(UserError, match=r"got 3 of 43 in photos: a/truncated.png .*0\.|larger share"):
+    told = r"At most 5\.0% of the images, here 2, .* got 3 of 43 in photos: a/truncated\.png \(.*: splits\.max_broken"
+    with pytest.raises(UserError, match=told):
         load_data(str(root), max_broken_share=0.05)
+
+
+def test_one_broken_image_among_few_is_skipped(folder: Make) -> None:
+    """1 % of 21 images is none; a share of 0 means none."""
+    root = folder({"a": 10, "b": 10})
+    (root / "a" / "zero.jpg").write_bytes(b"")
+    assert [broken.name for broken in load_data(str(root)).report.skipped] == ["a/zero.jpg"]
+    with pytest.raises(UserError, match="here 0, may be unreadable; got 1 of 21"):
+        load_data(str(root), max_broken_share=0)
+    (root / "b" / "zero.jpg").write_bytes(b"")
+    with pytest.raises(UserError, match="here 1, may be unreadable; got 2 of 22"):
+        load_data(str(root))
+
+
+def test_one_broken_image_may_be_one_too_many_for_its_class(folder: Make) -> None:
+    root = folder({"a": 10, "b": 4})
+    (root / "b" / "0000.png").write_bytes(b"")
+    with pytest.raises(UserError, match=r"at least 4 readable images; got fewer in 'b \(3\)'"):
+        load_data(str(root))
 
 
 def test_a_truncated_photograph_is_found_at_reduced_size(folder: Make, draw: Draw) -> None:

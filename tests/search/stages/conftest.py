@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,12 @@ from torch import nn
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import Executor, Program, load
 from coreml_pareto.objectives.program.quiet import quiet
-from coreml_pareto.search.stages.compress import Compressed, compress
+from coreml_pareto.search.stages.compress import Layer, compress
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, convert, save
 from coreml_pareto.search.stages.package import randomised
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.spaces.candidate import Compression, Network
-from coreml_pareto.spaces.compression import minimum_os
+from coreml_pareto.spaces.compression import minimum_os, spell
 from coreml_pareto.spaces.families import build, training_defaults
 
 CLASSES = 10
@@ -35,8 +36,12 @@ NETWORKS = {
     "efficientnet_b0": Network(
         family="efficientnet", backbone="efficientnet_b0", width=0.25, resolution=32, stem_stride=1, classes=CLASSES
     ),
+    "efficientnetv2_b0": Network(  # pads as TensorFlow does (SAME): more on one side than on the other
+        family="efficientnet", backbone="efficientnetv2_b0", width=0.25, depth=0.5, resolution=32, stem_stride=1,
+        classes=CLASSES,
+    ),
     "squeezenet1_1": Network(family="squeezenet", backbone="squeezenet1_1", width=0.5, resolution=48, classes=CLASSES),
-}
+}  # fmt: skip
 
 
 def draw(side: int, count: int = 24, seed: int = 0) -> torch.Tensor:
@@ -99,6 +104,14 @@ def package_bytes(path: Path) -> int:
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 
+@dataclass(frozen=True)
+class Compressed:
+    """A compressed package and the record of its layers."""
+
+    model: Path
+    layers: tuple[Layer, ...]
+
+
 class Packages:
     """Modules, conversions and packages of the session, each made when it is first asked for."""
 
@@ -147,14 +160,15 @@ class Packages:
 
         def make() -> Compressed:
             precision = "fp32" if compression.scheme == "fp32" else "fp16"
-            model = self.converted(name, self.oldest(name, compression), precision, probe=probe)
-            return compress(model, compression, probe=probe)
+            source = self.saved(self.converted(name, self.oldest(name, compression), precision, probe=probe))
+            target = self.folder / f"{name}-{spell(compression).replace('/', '-')}-{probe}.mlpackage"
+            return Compressed(target, compress(source, target, compression, probe=probe))
 
         return self.once("compressed", name, compression, probe, make=make)
 
     def oldest(self, name: str, compression: Compression) -> int:
-        """The main network is converted for each minimum OS, the others once."""
-        return minimum_os(compression) if name == "mobilenetv3_small" else 18
+        """The OS that a package is shipped for, as `Packager` does; each network is converted once for each."""
+        return minimum_os(compression)
 
     def w8a8(self, name: str, *, probe: bool = False) -> tuple[Any, Classifier]:
         """Model and fake-quantised reference; a probe has other weights and fewer images."""
@@ -165,6 +179,10 @@ class Packages:
         )  # fmt: skip
 
     def saved(self, model: Any) -> Path:
+        """A package on disk; what lies there already is taken as it is."""
+        if isinstance(model, Path):
+            return model
+
         def make() -> Path:
             path = self.folder / f"{len(list(self.folder.iterdir()))}.mlpackage"
             save(model, path)

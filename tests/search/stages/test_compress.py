@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from typing import Any
 
 import coremltools as ct
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from hypothesis.extra.numpy import arrays
 
-from coreml_pareto.objectives.program import Program
+from coreml_pareto.objectives.preprocessing import PREFIX
+from coreml_pareto.objectives.program import Program, load
+from coreml_pareto.objectives.program.constexpr import decode
 from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages import compress as module
-from coreml_pareto.search.stages.compress import Layer, compress, even_table, optimal_table, pruning_threshold
+from coreml_pareto.search.stages.compress import Layer, compress, pruning_threshold, signal_to_noise
+from coreml_pareto.search.stages.convert import save
 from coreml_pareto.spaces.candidate import Compression
-from coreml_pareto.spaces.compression import every_compression, parse, spell
+from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
 MAIN = "mobilenetv3_small"
@@ -40,11 +42,11 @@ TOLERANCE = 5e-3
 def test_agrees_with_the_package_decompressed_by_coremltools(
     packages: Any, name: str, compression: Compression
 ) -> None:
-    model = packages.compressed(name, compression).model
+    path = packages.compressed(name, compression).model
     with quiet():
-        plain = ct.optimize.coreml.decompress_weights(model)
+        plain = ct.optimize.coreml.decompress_weights(ct.models.MLModel(str(path), skip_model_load=True))
     images = packages.images(name)
-    program, second = packages.program(model), packages.program(plain)
+    program, second = packages.program(path), packages.program(plain)
     assert any(operation.constexpr for operation in program.operations)
     assert not any(operation.constexpr for operation in second.operations)
     got, expected = packages.logits(program, images), packages.logits(second, images)
@@ -52,7 +54,8 @@ def test_agrees_with_the_package_decompressed_by_coremltools(
     first, runner_up = expected.topk(2, 1)[0].T
     clear = first - runner_up > 4 * TOLERANCE * expected.norm(dim=1)
     assert torch.equal(got.argmax(1)[clear], expected.argmax(1)[clear])
-    assert clear.float().mean() > 0.3
+    # What two evenly spaced values leave of a network has no clear answers.
+    assert clear.float().mean() > 0.3 or (compression.bits, compression.mode) == (1, "uniform")
 
 
 @pytest.mark.parametrize(("name", "compression"), CASES, ids=IDS)
@@ -67,7 +70,7 @@ def test_every_layer_is_stored_as_recorded(packages: Any, name: str, compression
             assert layer.reason
             assert stored[layer.name].scheme == "fp16"
             continue
-        weight = next(stored[key] for key in stored if key.rsplit("_", 1)[0] == layer.name and key != layer.name)
+        weight = stored[layer.name]
         expected, slack = bits_of(layer, old=packages.oldest(name, compression) < 18)
         assert weight.shape == layer.shape
         assert expected - 1e-9 <= weight.bits_per_weight <= expected + slack + 1e-9, layer
@@ -80,54 +83,156 @@ def bits_of(layer: Layer, *, old: bool) -> tuple[float, float]:
     applied = parse(layer.applied)
     elements, outputs = math.prod(layer.shape), layer.shape[0]
     byte = 8 / elements  # the last byte of packed indices
+    if applied.scheme == "pruning" and applied.group_size:  # 2:4; of a last group of one channel nothing goes
+        stay = sum(min(2, layer.shape[1] - first) for first in range(0, layer.shape[1], 4)) / layer.shape[1]
+        return 1 + 16 * stay - 0.01, 0.01 + byte
     if applied.scheme == "pruning":
         return 1 + 16 * (1 - math.ceil(applied.sparsity * elements) / elements) - 0.3, 0.3 + 2 * byte
+    if applied.scheme == "joint":
+        kept = 1 - applied.sparsity
+        return 1 + applied.bits * kept - 0.3 + 2**applied.bits * 16 / elements, 0.3 + 2 * byte
     if applied.scheme == "palette":
         tables = outputs // applied.group_size if applied.group_size else 1
         return applied.bits + tables * 2**applied.bits * 16 / elements, byte
-    per_output = {"tensor": 1 / outputs, "channel": 1.0, "block": layer.shape[1] / max(applied.group_size, 1)}
-    scale = 16 + (8 if old else 0)  # before iOS 18 a zero point of 8 bits goes with each scale
-    slack = byte + (8 / elements if old else 0)
-    return applied.bits + outputs * per_output[applied.granularity] * scale / elements - (8 / elements if old else 0) * (
-        outputs if applied.granularity == "channel" else 1), slack + 8 * outputs / elements  # fmt: skip
+    scales = {"tensor": 1, "channel": outputs, "block": outputs * layer.shape[1] // max(applied.group_size, 1)}
+    offsets = scales if applied.mode == "asymmetric" else {}
+    extra = offsets.get(applied.granularity, 1 if old else 0) * applied.bits
+    return applied.bits + (scales[applied.granularity] * 16 + extra) / elements, 2 * byte
 
 
 @pytest.mark.parametrize(("name", "compression"), CASES, ids=IDS)
 def test_a_probe_has_the_bytes_of_the_trained_package(packages: Any, name: str, compression: Compression) -> None:
     trained = packages.package_bytes(packages.saved(packages.compressed(name, compression).model))
     probe = packages.package_bytes(packages.saved(packages.compressed(name, compression, probe=True).model))
-    if compression.scheme == "pruning":  # weights tied at the threshold go too, and ties depend on the values
+    if compression.sparsity:  # weights tied at the threshold go too, and ties depend on the values
         assert probe == pytest.approx(trained, rel=2e-3)
     else:
-        # Equal to the byte alone; 30 bytes apart in one run of the whole suite, cause open: search/TODO.md.
-        assert abs(probe - trained) <= 64
+        assert probe == trained
 
 
 @pytest.mark.parametrize("text", ["fp16", "fp32"])
-def test_floats_pass_through(packages: Any, text: str) -> None:
-    model = packages.converted(MAIN, 15, text)
-    done = compress(model, parse(text))
-    assert done.model is model
-    assert done.layers == ()
+def test_floats_pass_through(packages: Any, tmp_path: Path, text: str) -> None:
+    source = packages.saved(packages.converted(MAIN, 15, text))
+    target = tmp_path / "same.mlpackage"
+    assert compress(source, target, parse(text)) == ()
+    images = packages.images(MAIN)
+    assert torch.equal(packages.logits(load(target), images), packages.logits(load(source), images))
+    assert packages.package_bytes(target) == packages.package_bytes(source)
 
 
-def test_refuses_what_is_not_its_work(packages: Any) -> None:
+def test_refuses_what_is_not_its_work(packages: Any, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="w8a8"):
-        compress(object(), parse("w8a8"))
+        compress(tmp_path, tmp_path, parse("w8a8"))
     with pytest.raises(UserError, match="palette"):
-        compress(object(), Compression(scheme="palette", bits=5, granularity="tensor"))
+        compress(tmp_path, tmp_path, Compression(scheme="palette", bits=5, granularity="tensor"))
 
 
-def test_too_old_a_program_is_refused_by_coremltools(packages: Any) -> None:
-    with pytest.raises(ValueError, match="iOS18"):
-        compress(packages.converted(MAIN, 16), parse("int4/channel"))
+@pytest.mark.parametrize("text", ["int4/channel", "palette-3/tensor", "palette-4/group-16", "pruning-50+palette-4"])
+def test_too_old_a_program_is_refused(packages: Any, tmp_path: Path, text: str) -> None:
+    source = packages.saved(packages.converted("squeezenet1_1", 16))
+    with pytest.raises(ValueError, match="iOS 16"):
+        compress(source, tmp_path / "x.mlpackage", parse(text))
+    assert not (tmp_path / "x.mlpackage").exists()
 
 
-def test_a_layer_that_coremltools_skips_is_an_error(packages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As it does by itself where a block does not divide the channels."""
-    monkeypatch.setattr(module, "_fitting", lambda shape, compression: compression.group_size)
-    with pytest.raises(RuntimeError, match="skipped"):
-        compress(packages.converted(MAIN, 18), parse("int4/block-32"))
+def test_the_record_tells_what_was_done_otherwise_and_the_noise(packages: Any) -> None:
+    done = packages.compressed(MAIN, parse("int4/block-32"))
+    record = json.loads(load(done.model).metadata[f"{PREFIX}layers"])
+    assert record["asked"] == "int4/block-32"
+    assert record["otherwise"] == {
+        layer.name: [layer.applied, layer.reason] for layer in done.layers if layer.applied != layer.asked
+    }
+    assert len(record["otherwise"]) > 5
+    noise = [float(text) for text in record["snr_db"].split()]
+    assert noise == pytest.approx([layer.snr_db for layer in done.layers if layer.applied], abs=0.051)
+    assert all(15 < value < 40 for value in noise)
+
+
+def test_signal_to_noise_by_hand() -> None:
+    value = np.array([3.0, 4.0], np.float16)
+    assert signal_to_noise(value, np.array([3.0, 4.5])) == pytest.approx(20)
+    assert signal_to_noise(value, value) == math.inf
+
+
+SAME_AS_COREMLTOOLS = {
+    "int8/tensor": ("linear_quantize_weights", {"mode": "linear_symmetric", "granularity": "per_tensor"}),
+    "int8/channel": ("linear_quantize_weights", {"mode": "linear_symmetric"}),
+    "int8/channel/asymmetric": ("linear_quantize_weights", {"mode": "linear", "dtype": "uint8"}),
+    "int4/channel": ("linear_quantize_weights", {"mode": "linear_symmetric", "dtype": "int4"}),
+    "int4/block-32/asymmetric": (
+        "linear_quantize_weights", {"mode": "linear", "dtype": "uint4", "granularity": "per_block", "block_size": 32},
+    ),
+    "palette-4/tensor": ("palettize_weights", {"mode": "kmeans", "nbits": 4}),
+    "palette-6/tensor/uniform": ("palettize_weights", {"mode": "uniform", "nbits": 6}),
+    "palette-2/group-16": (
+        "palettize_weights", {"mode": "kmeans", "nbits": 2, "granularity": "per_grouped_channel", "group_size": 16},
+    ),
+    "pruning-50": ("prune_weights", {"target_sparsity": 0.5}),
+    "pruning-2:4": ("prune_weights", {"n_m_ratio": (2, 4)}),
+}  # fmt: skip
+_CONFIGS = {
+    "linear_quantize_weights": ct.optimize.coreml.OpLinearQuantizerConfig,
+    "palettize_weights": ct.optimize.coreml.OpPalettizerConfig,
+    "prune_weights": ct.optimize.coreml.OpMagnitudePrunerConfig,
+}
+
+
+@pytest.mark.parametrize("text", SAME_AS_COREMLTOOLS)
+def test_written_as_coremltools_writes_it(packages: Any, tmp_path: Path, text: str) -> None:
+    """Operation by operation: kinds, operands, their types and shapes, and what they decode to."""
+    name, compression = "squeezenet1_1", parse(text)
+    function, settings = SAME_AS_COREMLTOOLS[text]
+    source = packages.saved(packages.converted(name, minimum_os(compression)))
+    with quiet():
+        config = ct.optimize.coreml.OptimizationConfig(_CONFIGS[function](weight_threshold=600, **settings))
+        theirs = getattr(ct.optimize.coreml, function)(ct.models.MLModel(str(source), skip_model_load=True), config)
+    save(theirs, tmp_path / "theirs.mlpackage")
+    ours, theirs = packages.program(packages.compressed(name, compression).model), load(tmp_path / "theirs.mlpackage")
+    compared = 0
+    for mine, other in zip(readers(ours), readers(theirs), strict=True):
+        if mine is None or other is None:  # they leave a layer out whose channels a block does not divide
+            continue
+        compared += 1
+        assert mine.kind == other.kind
+        assert mine.inputs.keys() - {"offset"} == other.inputs.keys() - {"offset"}
+        for key, (operand,) in mine.inputs.items():
+            if key not in ("zero_point", "nonzero_data"):  # one zero is enough for all channels; ties
+                assert operand.type == other.inputs[key][0].type, key
+        assert mine.outputs[0][1] == other.outputs[0][1]
+        got, expected = decode(ours, mine.outputs[0][0]), decode(theirs, other.outputs[0][0])
+        if compression.scheme == "palette":  # ours errs less
+            continue
+        assert (got == expected).mean() > (0.999 if compression.scheme == "pruning" else 0.99999)
+    assert compared >= 11
+
+
+def readers(program: Program) -> list[Any]:
+    """The operation that unpacks each convolution's weight; None where it is stored plainly."""
+    weights = [operation.one("weight") for operation in program.operations if operation.kind == "conv"]
+    return [program.producers[weight] if isinstance(weight, str) else None for weight in weights]
+
+
+def test_joint_compression_is_read_by_coremltools_as_pruned_and_palettized(packages: Any) -> None:
+    done = packages.compressed(MAIN, parse("pruning-50+palette-4"))
+    with quiet():
+        model = ct.models.MLModel(str(done.model), skip_model_load=True)
+        found = ct.optimize.coreml.get_weights_metadata(ct.optimize.coreml.decompress_weights(model), 600)
+    values = [row.val for row in found.values() if row.val.ndim == 4]
+    assert len(values) > 20
+    for value in values:
+        assert 0.5 <= (value == 0).mean() < 0.56
+        assert len(set(value.astype(np.float32).reshape(-1).tolist())) <= 17
+
+
+def test_n_of_m_weights_go(packages: Any) -> None:
+    value = np.random.default_rng(0).normal(size=(8, 10, 3, 3)).astype(np.float16)
+    mask = module.kept(value, parse("pruning-2:4"))
+    for group in (slice(0, 4), slice(4, 8)):
+        assert (mask[:, group].sum(1) == 2).all()
+        removed = np.abs(np.where(mask, np.nan, value)[:, group]).astype(float)
+        stayed = np.abs(np.where(mask, value, np.nan)[:, group]).astype(float)
+        assert (np.nanmax(removed, 1) <= np.nanmin(stayed, 1)).all()
+    assert (mask[:, 8:].sum(1) == 2).all()  # the last two are filled up with zeros, which go first
 
 
 @pytest.mark.parametrize(
@@ -141,14 +246,19 @@ def test_a_layer_that_coremltools_skips_is_an_error(packages: Any, monkeypatch: 
         ((97, 64), "palette-4/group-16", "palette-4/group-1"),
         ((72, 1, 3, 3), "palette-8/group-16", None),  # 256 entries for 108 weights
         ((72, 1, 3, 3), "palette-2/group-16", "palette-2/group-12"),
-        ((16, 32, 1, 1), "int8/channel", None),  # 512 elements
-        ((27, 19), "int8/channel", "int8/channel"),
+        ((10, 36, 1, 1), "int8/channel", None),  # 340 bytes less, and 400 to unpack it
+        ((16, 32, 1, 1), "int8/channel", "int8/channel"),
+        ((16, 16, 1, 1), "palette-1/tensor", "palette-1/tensor"),
+        ((64, 64, 1, 1), "int4/block-32/asymmetric", "int4/block-32/asymmetric"),
+        ((64, 70, 1, 1), "pruning-2:4", "pruning-2:4"),
+        ((24, 1, 3, 3), "pruning-50+palette-4", None),
         ((64, 64), "pruning-5", None),  # the mask weighs more than what goes
-        ((64, 64), "pruning-10", "pruning-10"),
+        ((64, 64), "pruning-20", "pruning-20"),
+        ((64, 1, 5, 5), "pruning-2:4", None),  # there is nothing to choose from
     ],
 )
 def test_layers_are_decided_by_their_shape(shape: tuple[int, ...], text: str, applied: str | None) -> None:
-    layer = module._decide("w", np.zeros(shape, np.float16), parse(text))
+    layer = module.decide("w", shape, parse(text))
     assert (layer.applied, layer.asked) == (applied, text)
     assert bool(layer.reason) == (applied != text)
 
@@ -164,7 +274,7 @@ def test_threshold_of_large_weights(size: int, sparsity: float) -> None:
     assert sparsity <= share < sparsity + 0.01
 
 
-def test_realised_sparsity_beyond_65504_elements() -> None:
+def test_realised_sparsity_beyond_65504_elements(tmp_path: Path) -> None:
     """coremltools' own magnitude pruning computes the percentile's index in fp16, which ends at 65,504."""
     big = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 8 * 8, 640), torch.nn.Linear(640, 160)).eval()
     with quiet():
@@ -174,56 +284,15 @@ def test_realised_sparsity_beyond_65504_elements() -> None:
             minimum_deployment_target=ct.target.iOS16,
             skip_model_load=True,
         )
-    done = compress(model, parse("pruning-50"))
-    assert [math.prod(layer.shape) for layer in done.layers] == [192 * 640, 640 * 160]
+    save(model, tmp_path / "big.mlpackage")
+    layers = compress(tmp_path / "big.mlpackage", tmp_path / "pruned.mlpackage", parse("pruning-50"))
+    assert [math.prod(layer.shape) for layer in layers] == [192 * 640, 640 * 160]
     with quiet():
-        found = ct.optimize.coreml.get_weights_metadata(ct.optimize.coreml.decompress_weights(done.model), 1000)
+        pruned = ct.models.MLModel(str(tmp_path / "pruned.mlpackage"), skip_model_load=True)
+        found = ct.optimize.coreml.get_weights_metadata(ct.optimize.coreml.decompress_weights(pruned), 1000)
     assert sorted(row.val.size for row in found.values()) == [640 * 160, 192 * 640]
     for row in found.values():
         assert 0.5 <= float((row.val == 0).mean()) < 0.51
-
-
-@given(
-    arrays(np.float16, st.integers(1, 60), elements=st.floats(-4, 4, width=16, allow_subnormal=False)),
-    st.integers(1, 4),
-)
-@settings(max_examples=60)
-def test_tables(value: np.ndarray[Any, Any], bits: int) -> None:
-    for make in (optimal_table, even_table):
-        table, indices = make(value, bits=bits)
-        assert table.shape == (2**bits,)
-        assert table.dtype == np.float16
-        assert indices.shape == value.shape
-        assert indices.dtype == np.uint8
-        assert indices.max() < 2**bits
-
-    def error(pair: tuple[Any, Any]) -> float:
-        return float(((pair[0].astype(np.float64)[pair[1]] - value.astype(np.float64)) ** 2).sum())
-
-    rounding = len(value) * (4 * 2**-11) ** 2
-    assert error(optimal_table(value, bits=bits)) <= error(even_table(value, bits=bits)) + rounding
-    if len(np.unique(value)) <= 2**bits:
-        assert error(optimal_table(value, bits=bits)) <= rounding
-
-
-@pytest.mark.parametrize("bits", [1, 2, 4, 6, 8])
-def test_even_tables_have_no_entry_too_many(bits: int) -> None:
-    """Steps of half precision once led to entry 16 of 16 (seen with FastViT)."""
-    for seed in range(200):
-        value = np.random.default_rng(seed).normal(0, 10.0 ** (seed % 7 - 3), 50).astype(np.float16)
-        assert even_table(value, bits=bits)[1].max() == 2**bits - 1
-
-
-def test_table_of_two_entries_against_brute_force() -> None:
-    """Two clusters in one dimension are a cut of the sorted values."""
-    value = np.random.default_rng(3).normal(0, 1, 200).astype(np.float16)
-    ordered = np.sort(value.astype(np.float64))
-    best = min(
-        ((ordered[:i] - ordered[:i].mean()) ** 2).sum() + ((ordered[i:] - ordered[i:].mean()) ** 2).sum()
-        for i in range(1, len(ordered))
-    )
-    table, indices = optimal_table(value, bits=1)
-    assert ((table.astype(np.float64)[indices] - value) ** 2).sum() == pytest.approx(best, rel=1e-4)
 
 
 def test_bits_per_weight_of_packages(packages: Any) -> None:
@@ -243,9 +312,9 @@ def program_bits(program: Program) -> float:
 
 def test_only_weights_of_convolutions_and_linear_layers_are_considered(packages: Any) -> None:
     """And all of them: held against coremltools' own list."""
-    model = packages.converted(MAIN, 16)
+    path = packages.saved(packages.converted(MAIN, 16))
     with quiet():
-        listed = ct.optimize.coreml.get_weights_metadata(model, weight_threshold=0)
+        listed = ct.optimize.coreml.get_weights_metadata(ct.models.MLModel(str(path), skip_model_load=True), 0)
     heavy = {
         name: row.val
         for name, row in listed.items()
@@ -253,7 +322,7 @@ def test_only_weights_of_convolutions_and_linear_layers_are_considered(packages:
             op.op_type in ("conv", "linear") and op.params_name_mapping.get("weight") == name for op in row.child_ops
         )
     }
-    found = module._weights(model)
+    found = module.heavy_weights(load(path))
     assert found.keys() == heavy.keys()
     assert all(np.array_equal(found[name], heavy[name]) for name in heavy)
 
@@ -277,4 +346,6 @@ def test_a_constant_that_is_joined_with_others_stops_nothing(tmp_path: Any) -> N
             minimum_deployment_target=ct.target.iOS16,
             skip_model_load=True,
         )
-    assert [layer.applied for layer in compress(model, parse("int8/tensor")).layers] == ["int8/tensor"]
+    save(model, tmp_path / "token.mlpackage")
+    layers = compress(tmp_path / "token.mlpackage", tmp_path / "int8.mlpackage", parse("int8/tensor"))
+    assert [layer.applied for layer in layers] == ["int8/tensor"]

@@ -6,10 +6,12 @@ import dataclasses
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
-from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.objectives.preprocessing import Preprocessing
+from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.stages import train
 from coreml_pareto.search.stages.train import (
     Step,
@@ -30,6 +32,7 @@ from coreml_pareto.spaces.families import build
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
 RECIPE = Recipe(epochs=3, learning_rate=1e-3, weight_decay=0.01, batch_size=32, seed=1)
+DIGITS = tuple("0123456789")
 
 
 @pytest.fixture(scope="module")
@@ -83,6 +86,8 @@ def test_a_finished_training_is_not_repeated(data: DataSet, tmp_path: Path) -> N
     assert (first.key, first.folder, steps) == (again.key, again.folder, [])
     assert first.record["initial_weights"] == "random"
     assert [row["epoch"] for row in first.record["history"]] == [1, 2, 3]
+    assert (tuple(first.record["classes"]), first.record["data"]) == (data.classes, data.digest)
+    assert open_checkpoint(first.folder, data.classes).network == NETWORK
 
 
 def test_progress_is_told_within_an_epoch_and_after_it(
@@ -132,6 +137,49 @@ def test_a_student_learns_from_its_teacher(data: DataSet, tmp_path: Path) -> Non
     assert set(_weights(student)) == set(_weights(teacher))  # the adapters were dropped
 
 
+def _untrained(network: Network, folder: Path) -> Trained:
+    """A teacher whose weights are random: only its form matters."""
+    torch.manual_seed(1)
+    torch.save(build(network).state_dict(), folder / "weights.pt")
+    return Trained("untrained", network, RECIPE, folder)
+
+
+MAPS_ALONE = RECIPE.model_copy(
+    update={"epochs": 1, "teacher": "t", "hard_weight": 0.0, "soft_weight": 0.0, "feature_weight": 1.0}
+)
+
+
+def test_the_maps_of_a_transformer_teach(data: DataSet, tmp_path: Path) -> None:
+    teacher = _untrained(Network(family="timm", backbone="vit_tiny_patch16_224", resolution=32, classes=10), tmp_path)
+    student = Network(family="mobilenet", backbone="mobilenetv3_small", width=0.35, resolution=64, classes=10)
+    few = dataclasses.replace(data, train=data.train.subset(np.arange(64)))
+    losses: list[float] = []
+    Trainer(Store(tmp_path / "store"), few, "false", "cpu").train(
+        student, MAPS_ALONE, lambda step: losses.append(step.loss), teacher
+    )
+    assert 0 < losses[-1] <= 4
+
+
+def test_networks_without_a_common_map_are_refused_before_the_first_epoch(data: DataSet, tmp_path: Path) -> None:
+    teacher = _untrained(Network(family="timm", backbone="gmlp_ti16_224", resolution=32, classes=10), tmp_path)
+    steps: list[Step] = []
+    with pytest.raises(TrainingError, match=r"squeezenet1_1.* and its teacher gmlp_ti16_224.* share no feature maps"):
+        Trainer(Store(tmp_path / "store"), data, "false", "cpu").train(NETWORK, MAPS_ALONE, steps.append, teacher)
+    assert not steps
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+def test_a_student_learns_from_its_teacher_on_a_gpu(data: DataSet, tmp_path: Path) -> None:
+    """Under autocast the student's maps come in half precision, the teacher's do not."""
+    teacher = _untrained(NETWORK.model_copy(update={"width": 0.5}), tmp_path)
+    student = Network(family="mobilenet", backbone="mobilenetv3_small", width=0.35, resolution=32, classes=10)
+    recipe = MAPS_ALONE.model_copy(update={"hard_weight": 1.0, "soft_weight": 1.0})
+    few = dataclasses.replace(data, train=data.train.subset(np.arange(64)))
+    trained = Trainer(Store(tmp_path / "store"), few, "false", "cuda").train(student, recipe, _silent, teacher)
+    assert trained.record["device"] == "cuda"
+    assert all(tensor.isfinite().all() for tensor in _weights(trained).values())
+
+
 def test_the_teacher_sees_its_own_resolution(data: DataSet) -> None:
     seen: list[tuple[int, ...]] = []
 
@@ -159,23 +207,28 @@ def checkpoint(tmp_path: Path) -> Path:
     """The folder of a training, as a run leaves it (never trained: only its form matters)."""
     torch.manual_seed(1)
     torch.save(build(NETWORK).state_dict(), tmp_path / "weights.pt")
-    record = {"network": NETWORK.model_dump(), "recipe": RECIPE.model_dump()}
+    record = {"network": NETWORK.model_dump(), "recipe": RECIPE.model_dump(), "classes": DIGITS, "data": "0123"}
     (tmp_path / "record.json").write_text(json.dumps(record))
     return tmp_path
 
 
 def test_a_checkpoint_opens_with_its_weights(checkpoint: Path) -> None:
-    opened = open_checkpoint(checkpoint, NETWORK.classes)
+    opened = open_checkpoint(checkpoint, DIGITS)
     assert (opened.network, opened.recipe) == (NETWORK, RECIPE)
     saved = torch.load(checkpoint / "weights.pt", weights_only=True)
     assert all(torch.equal(tensor, saved[name]) for name, tensor in _weights(opened).items())
+
+
+def test_a_checkpoint_may_be_written_from_the_home_folder(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(checkpoint.parent))
+    assert open_checkpoint(Path("~", checkpoint.name), DIGITS).folder == checkpoint
 
 
 @pytest.mark.parametrize("content", [b"", b"PK", b"PK\x03\x04junk", b"junk", b"\x80\x02junk", b"\x80\x05", bytes(4096)])
 def test_a_broken_weights_file_is_no_checkpoint(content: bytes, checkpoint: Path) -> None:
     (checkpoint / "weights.pt").write_bytes(content)
     with pytest.raises(UserError, match=r"a folder with weights\.pt and record\.json, .* is none \(\w+\)"):
-        open_checkpoint(checkpoint, NETWORK.classes)
+        open_checkpoint(checkpoint, DIGITS)
 
 
 @pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
@@ -183,7 +236,7 @@ def test_a_weights_file_cut_off_is_no_checkpoint(kept: float, checkpoint: Path) 
     whole = (checkpoint / "weights.pt").read_bytes()
     (checkpoint / "weights.pt").write_bytes(whole[: int(kept * len(whole))])
     with pytest.raises(UserError, match="is none"):
-        open_checkpoint(checkpoint, NETWORK.classes)
+        open_checkpoint(checkpoint, DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -192,24 +245,66 @@ def test_a_weights_file_cut_off_is_no_checkpoint(kept: float, checkpoint: Path) 
 def test_weights_of_something_else_are_no_checkpoint(state: object, checkpoint: Path) -> None:
     torch.save(state, checkpoint / "weights.pt")
     with pytest.raises(UserError, match="is none"):
-        open_checkpoint(checkpoint, NETWORK.classes)
+        open_checkpoint(checkpoint, DIGITS)
 
 
 @pytest.mark.parametrize("record", ["", "[]", "{}", '{"network": {}, "recipe": {}}'])
 def test_a_broken_record_is_no_checkpoint(record: str, checkpoint: Path) -> None:
     (checkpoint / "record.json").write_text(record)
     with pytest.raises(UserError, match="is none"):
-        open_checkpoint(checkpoint, NETWORK.classes)
+        open_checkpoint(checkpoint, DIGITS)
 
 
 def test_no_folder_is_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing is none \(FileNotFoundError\)"):
-        open_checkpoint(tmp_path / "missing", 10)
+        open_checkpoint(tmp_path / "missing", DIGITS)
 
 
-def test_a_checkpoint_for_another_number_of_classes_is_refused(checkpoint: Path) -> None:
-    with pytest.raises(UserError, match=r"as many classes as the data .*knows 10, the data has 3; name"):
-        open_checkpoint(checkpoint, 3)
+@pytest.mark.parametrize(
+    ("classes", "said"),
+    [
+        (("0", "1", "2"), "only in the teacher: '3', '4', '5', '6', '7' and 2 more; {folder} is"),
+        (
+            (*DIGITS[:8], "eight", "nine"),
+            "only in the data: 'eight', 'nine'; only in the teacher: '8', '9'; {folder} is",
+        ),
+        (DIGITS[::-1], "the teacher has them as '0', '1', '2', '3', '4' and 5 more; {folder} is"),
+    ],
+    ids=["fewer", "other names", "another order"],
+)
+def test_a_checkpoint_for_other_classes_is_refused(classes: tuple[str, ...], said: str, checkpoint: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        open_checkpoint(checkpoint, classes)
+    assert said.format(folder=checkpoint) in str(caught.value)
+
+
+def test_of_a_checkpoint_without_names_only_their_number_is_known(checkpoint: Path) -> None:
+    record = json.loads((checkpoint / "record.json").read_text())
+    del record["classes"]
+    (checkpoint / "record.json").write_text(json.dumps(record))
+    assert open_checkpoint(checkpoint, tuple("abcdefghij")).network == NETWORK
+    with pytest.raises(UserError, match="the teacher knows 10, the data has 3"):
+        open_checkpoint(checkpoint, tuple("abc"))
+
+
+def test_a_teacher_is_looked_at_with_the_pictures_at_hand(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it reached on its own pictures is no word about others; on the same ones it was looked at already."""
+    recipe = RECIPE.model_copy(update={"epochs": 1})
+    trained = Trainer(Store(tmp_path), data, "false", "cpu").train(NETWORK, recipe, _silent)
+    other = load_data("digits", limit=400, seed=7)
+
+    def look(
+        module: torch.nn.Module, split: Split, rule: Preprocessing, mean: torch.Tensor, std: torch.Tensor
+    ) -> float:
+        assert not module.training and rule == preprocessing_of(NETWORK)
+        assert split is other.validation
+        return 0.25
+
+    monkeypatch.setattr(train, "glance", look)
+    assert Trainer(Store(tmp_path), other, "false", "cpu").top1(trained) == 0.25
+    assert Trainer(Store(tmp_path), data, "false", "cpu").top1(trained) == trained.record["glance_top1"]
 
 
 @pytest.mark.parametrize("wish", ["cuda", "mps"])

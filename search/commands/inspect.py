@@ -1,0 +1,167 @@
+"""`coreml-pareto inspect`: how every weight of a package is stored, what compression did to it, and where the bytes go."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from coreml_pareto.objectives.program import Program
+    from coreml_pareto.search.inspection import Inspection, Row
+
+
+def inspect_command(package: options.Package, as_json: options.Json = False) -> None:
+    """Show every weight of any Core ML package: shape, compression asked and applied, bits, bytes, noise, and why not.
+
+    Bits and bytes count tables, scales, offsets and masks. Signal-to-noise ratios and reasons come from the record that
+    our own packages carry; a ratio of 999 dB in the JSON is a weight that lost nothing.
+
+    Example: `coreml-pareto inspect model.mlpackage --json`
+    """
+    from coreml_pareto.objectives.program import load
+    from coreml_pareto.search.inspection import inspect
+
+    program = load(package)
+    found = inspect(program)
+    if as_json:
+        options.print_json(described(program, found))
+    else:
+        _show(program, found)
+
+
+def described(program: Program, found: Inspection) -> dict[str, Any]:
+    """A package for machines."""
+    layers = [row for row in found.rows if row.layer]
+    sizes = found.sizes
+    return {
+        "package": str(program.path.absolute()),
+        "minimum_os": _systems(program)[0],
+        "asked": found.asked,
+        "warning": found.warning or None,
+        "notes": list(found.notes),
+        "weights": [_flat(row) for row in found.rows],
+        "totals": {
+            "weights": len(found.rows),
+            "elements": found.elements,
+            "bits_per_weight": found.bits_per_weight,
+            "layers": len(layers),
+            "layers_otherwise": sum(row.asked not in (None, row.applied) for row in layers),
+            "layers_not_compressed": sum(not row.compressed for row in layers),
+            "weight_bytes": sizes.rows,
+            "weight_bytes_inline": sizes.inline,
+            "weight_bytes_shared": sizes.shared,
+            "numbers_bytes": sizes.weights,
+            "constants_bytes": sizes.constants,
+            "framing_bytes": sizes.framing,
+            "program_bytes": sizes.program,
+            "other_bytes": sizes.other,
+            "size_bytes": sizes.total,
+        },
+    }
+
+
+def _flat(row: Row) -> dict[str, Any]:
+    return {
+        "name": row.name,
+        "shape": list(row.shape),
+        "elements": row.elements,
+        "asked": row.asked,
+        "applied": row.applied,
+        "bits_per_weight": row.bits_per_weight,
+        "bytes": row.stored_bytes,
+        "snr_db": row.snr_db,
+        "reason": row.reason or None,
+    }
+
+
+def _systems(program: Program) -> tuple[str, ...]:
+    """The oldest systems that open the package."""
+    from coreml_pareto.objectives.devices.catalogue import devices, find_device
+
+    oldest = options.oldest_release(program)
+    if oldest is None:
+        return (program.minimum_os,)
+    owners = find_device(options.DEFAULT_DEVICE), next(device for device in devices() if device.is_mac)
+    return tuple(owner.system(oldest) for owner in owners)
+
+
+def _show(program: Program, found: Inspection) -> None:
+    screen = options.console(markup=False)
+    screen.print(f"{program.path.name}, opens on {' / '.join(_systems(program))} and newer", style="bold")
+    reasons = list(dict.fromkeys(row.reason for row in found.rows if row.reason))
+    screen.print(_weight_table(found.rows, reasons))
+    for number, reason in enumerate(reasons, 1):
+        screen.print(f"{number:>3}  {reason}", style="dim")
+    screen.print(_byte_table(found))
+    if found.warning:
+        screen.print(found.warning, style="yellow")
+    for note in found.notes:
+        screen.print(note, style="dim")
+
+
+def _weight_table(rows: Sequence[Row], reasons: Sequence[str]) -> Table:
+    """A line for each weight, reasons as the numbers of the notes below it; empty columns are left out."""
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    numbers = {reason: str(number) for number, reason in enumerate(reasons, 1)}
+    cells: dict[str, Callable[[Row], str]] = {**_CELLS, "why": lambda row: numbers.get(row.reason, "")}
+    columns = {head: say for head, say in cells.items() if any(map(say, rows))}
+    for head in columns:
+        worded = head in ("weight", "shape", "asked", "applied")
+        table.add_column(head, justify="left" if worded else "right", overflow="fold", no_wrap=not worded)
+    for row in rows:
+        table.add_row(*(say(row) for say in columns.values()), style="yellow" if row.reason else "")
+    return table
+
+
+def _noise(row: Row) -> str:
+    from coreml_pareto.objectives.program.record import LOSSLESS
+
+    if row.snr_db is None:
+        return ""
+    return "∞" if row.snr_db >= LOSSLESS else f"{row.snr_db:.1f}"
+
+
+_CELLS: Mapping[str, Callable[[Row], str]] = {
+    "weight": lambda row: row.name,
+    "shape": lambda row: "×".join(map(str, row.shape)),
+    "elements": lambda row: f"{row.elements:,}",
+    "asked": lambda row: row.asked or "",
+    "applied": lambda row: row.applied,
+    "bits": lambda row: f"{row.bits_per_weight:.2f}",
+    "bytes": lambda row: f"{row.stored_bytes:,}",
+    "SNR dB": _noise,
+}
+
+
+def _byte_table(found: Inspection) -> Table:
+    from rich.table import Table
+
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column()
+    for _ in range(2):
+        table.add_column(justify="right", no_wrap=True)
+    table.add_column()
+    for name, amount, note in _byte_rows(found):
+        table.add_row(name, f"{amount:,} B", f"{100 * amount / found.sizes.total:.1f} %", note)
+    return table
+
+
+def _byte_rows(found: Inspection) -> Iterator[tuple[str, int, str]]:
+    sizes, bits = found.sizes, found.bits_per_weight
+    over = "" if bits is None else f"{bits:.3f} bits per weight ({found.elements:,} elements)"
+    elsewhere = [f"{sizes.inline:,} B more stand in the program's text"] if sizes.inline else []
+    elsewhere += [f"{sizes.shared:,} B are counted in several rows"] if sizes.shared else []
+    yield "weight file: the weights' numbers", sizes.weights, "; ".join(elsewhere)
+    if sizes.constants:
+        yield "weight file: other constants", sizes.constants, ""
+    yield "weight file: headers, padding", sizes.framing, ""
+    yield "program text", sizes.program, ""
+    yield "manifest, other files", sizes.other, ""
+    yield "package", sizes.total, over
