@@ -96,7 +96,7 @@ def compress(
         program = load(source)
         _check_release(program, compression)
         weights = heavy_weights(program)
-        layers = tuple(decide(name, value.shape, compression) for name, value in weights.items())
+        layers = tuple(_decided(name, value, compression) for name, value in weights.items())
         forms = stored(
             {layer.name: (weights[layer.name], layer) for layer in layers if layer.applied}, compression, probe
         )
@@ -117,6 +117,12 @@ def heavy_weights(program: Program) -> dict[str, Array]:
     """The weights of convolutions and linear layers by name."""
     found = {name: operation.one("weight") for name, operation in readers_of_weights(program).items()}
     return {name: weight.value for name, weight in found.items() if isinstance(weight, Constant)}
+
+
+def _decided(name: str, value: Array, compression: Compression) -> Layer:
+    if value.dtype != np.float16:  # coremltools leaves a layer in fp32 whose weights exceed fp16's range
+        return Layer(name, value.shape, spell(compression), None, f"{value.dtype}: only fp16 weights are compressed")
+    return decide(name, value.shape, compression)
 
 
 def decide(name: str, shape: tuple[int, ...], compression: Compression) -> Layer:
@@ -221,12 +227,21 @@ def _quantized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, F
         block = _fitting(layer.shape, compression)
         sizes = {"tensor": [0, 0], "channel": [1, 0], "block": [1, block]}[compression.granularity]
         sizes += [0] * (value.ndim - 2)
-        data, scale, offset = _UTILS.compute_qparams_by_dtype(value, builtin(kind), mode, sizes)
-        plain = np.dtype("uint8" if asymmetric else "int8")
-        found[name] = Quantized(
-            data.astype(plain), scale.astype(np.float16), None if offset is None else offset.astype(plain), kind
-        )
+        found[name] = _linear(value, kind, mode, sizes)
     return found
+
+
+def _linear(value: Array, kind: str, mode: str, sizes: list[int]) -> Quantized:
+    """coremltools' own arithmetic, which is that of the weight's type: beyond 256 its products leave fp16."""
+    exact = value.astype(np.float32) if np.abs(value).max() > 256 else value
+    with np.errstate(divide="ignore", invalid="ignore"):  # a dead channel, or one below fp16's smallest scale
+        data, scale, offset = _UTILS.compute_qparams_by_dtype(exact, builtin(kind), mode, sizes)
+    plain = np.dtype("uint8" if kind.startswith("u") else "int8")
+    scale, dead = scale.astype(np.float16), scale.astype(np.float16) == 0
+    shape = np.array(value.shape) // np.array(scale.shape)
+    data = np.where(np.kron(dead, np.ones(shape, bool)), 0, data).astype(plain)
+    offset = None if offset is None else np.where(dead, 0, offset).astype(plain)
+    return Quantized(data, np.where(dead, np.finfo(np.float16).tiny, scale).astype(np.float16), offset, kind)
 
 
 def _palettized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
@@ -275,6 +290,8 @@ def kept(value: Array, compression: Compression) -> Array:
     if compression.group_size:
         return _kept_in_groups(value, compression.group_size, round(compression.sparsity * compression.group_size))
     mask: Array = np.abs(value) > np.float16(pruning_threshold(value, compression.sparsity))
+    if not mask.any():  # all are equal: one stays, a table of nothing is none
+        mask.reshape(-1)[0] = True
     return mask
 
 

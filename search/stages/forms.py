@@ -124,7 +124,10 @@ class Sparse(Form):
 
     def operations(self, name: str, release: int, store: Store) -> list[Any]:
         """`constexpr_sparse_to_dense`."""
-        mask, values = self.dense != 0, self.dense[self.dense != 0]
+        mask = self.dense != 0
+        if not mask.any():  # nothing at all is no array
+            mask.reshape(-1)[0] = True
+        values = self.dense[mask]
         if release >= NEW:
             operands = {"nonzero_data": store(values, "fp16"), "mask": store(mask.astype(np.uint8), "uint1")}
             return [_inputs("constexpr_sparse_to_dense", name, mask.shape, operands)]

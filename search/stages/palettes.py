@@ -40,8 +40,9 @@ SPAN = 4
 BRACKET = 30.0
 """The price is looked for within this factor of its estimate."""
 
-PRICES, CLOSE = 8, 1e-3
-"""Prices tried side by side, and the relative width of the range at which the search for one ends."""
+PRICES, CLOSE, PASSES = 8, 1e-3, 16
+"""Prices tried side by side; the relative width of their range, and how often it is narrowed, at which the search ends:
+where no price gives as many clusters as wanted."""
 
 REACH = 6
 """Positions on either side of a cut that one round of dynamic programming considers."""
@@ -52,7 +53,7 @@ SCALES = (0.25, 0.08, 0.0)
 ROUNDS = 60
 """Most rounds of Lloyd's iteration and of dynamic programming."""
 
-NUMBERS = 1 << 22
+NUMBERS = 1 << 23
 """Numbers in one intermediate array, at most: tensors are worked on in portions of that size."""
 
 
@@ -130,19 +131,20 @@ def _centres(level: Levels, cuts: Array) -> Array:
 def _optimal_cuts(levels: Sequence[Levels], entries: int) -> list[Array]:
     """Return [entries + 1] cuts of each tensor's values: interval i is cuts[i] .. cuts[i + 1] - 1, none is empty."""
     found: dict[int, Array] = {}
-    for rows in _portions(levels):
+    for rows in _portions(levels, entries):
         batch = _Batch([levels[row] for row in rows], entries)
         found.update(zip(rows, batch.improved(), strict=True))
     return [found[row] for row in range(len(levels))]
 
 
-def _portions(levels: Sequence[Levels]) -> Iterator[list[int]]:
+def _portions(levels: Sequence[Levels], entries: int) -> Iterator[list[int]]:
     """Rows of similar length together: a batch is padded to its longest tensor."""
-    order = sorted(range(len(levels)), key=lambda row: len(levels[row].values))
     portion: list[int] = []
-    for row in order:
+    for row in sorted(range(len(levels)), key=lambda row: len(levels[row].values)):
         longest = len(levels[row].values)
-        if portion and (longest > 2 * len(levels[portion[0]].values) or (len(portion) + 1) * longest > NUMBERS):
+        cells = max(CELLS * entries, LEAST_CELLS)
+        numbers = max(longest, min(longest, cells) * min(cells, SPAN * cells // entries))
+        if portion and (longest > 2 * len(levels[portion[0]].values) or (len(portion) + 1) * numbers > NUMBERS):
             yield portion
             portion = []
         portion.append(row)
@@ -244,7 +246,7 @@ def _side_by_side(rows: Sequence[Array]) -> Array:
 def _cost(counts: Array, sums: Array, squares: Array) -> Array:
     """Squared error of intervals with these counts, sums and sums of squares; inf where one is empty."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(counts > 0, squares - sums**2 / counts, np.inf)
+        return np.where(counts > 0, np.maximum(squares - sums**2 / counts, 0.0), np.inf)
 
 
 def _coarse_cuts(levels: Sequence[Levels], sums: Sequence[Array], entries: int) -> Array:
@@ -304,16 +306,21 @@ def _cheapest(costs: Array, ends: Array, entries: int) -> list[Array]:
     """For each tensor the cuts of the cheapest clustering with as many clusters as wanted, or just fewer."""
     low, high = _first_prices(costs, entries)
     paths: list[Array] = [np.array([0, end]) for end in ends]
-    while (high > low * (1 + CLOSE)).any():
-        prices = low[:, None] * (high / low)[:, None] ** (np.arange(PRICES) / (PRICES - 1))
-        steps, clusters = _shortest(costs, prices)
-        for row, end in enumerate(ends):
-            fits = np.flatnonzero(clusters[row, :, end] <= entries)
+    rows = np.arange(len(ends))
+    for _ in range(PASSES):
+        prices = low[rows, None] * (high / low)[rows, None] ** (np.arange(PRICES) / (PRICES - 1))
+        steps, clusters = _shortest(costs[rows], prices)
+        for place, row in enumerate(rows):
+            fits = np.flatnonzero(clusters[place, :, ends[row]] <= entries)
             first = int(fits[0]) if len(fits) else PRICES
-            low[row] = prices[row, first - 1] if first else prices[row, 0] / BRACKET
-            high[row] = prices[row, first] if first < PRICES else prices[row, -1] * BRACKET
+            low[row] = prices[place, first - 1] if first else prices[place, 0] / BRACKET
+            high[row] = prices[place, first] if first < PRICES else prices[place, -1] * BRACKET
             if first < PRICES:
-                paths[row] = _walk(steps[row, first], int(end))
+                paths[row] = _walk(steps[place, first], int(ends[row]))
+        wanting = [len(paths[row]) <= entries and high[row] > low[row] * (1 + CLOSE) for row in rows]
+        rows = rows[wanting]
+        if not len(rows):
+            break
     return paths
 
 

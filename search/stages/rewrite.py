@@ -18,6 +18,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import Any, final
 
@@ -169,28 +170,40 @@ def _share_constants(block: Any) -> None:
 
 def _rename(block: Any, kept: set[str]) -> None:
     """Call every value by its operation and a number, and a stored weight by what it is to the operation that reads it."""
-    counts: Counter[str] = Counter()
     names: dict[str, str] = {name: name for name in kept}
+    taken = set(kept)
+
+    def call(value: str, stem: str) -> None:
+        if value not in names:
+            others = (f"{stem}_{number}" for number in count(2))
+            names[value] = next(name for name in chain([stem], others) if name not in taken)
+            taken.add(names[value])
+
+    constants = [operation for operation in block.operations if operation.type == "const"]
+    small = [constant for constant in constants if constant.attributes["val"].HasField("immediateValue")]
+    for number, constant in enumerate(small):
+        call(constant.outputs[0].name, f"c_{number}")
+    numbers: Counter[str] = Counter()
     for operation in block.operations:
         if operation.type != "const":
-            counts[operation.type] += 1
-            stem = f"{operation.type}_{counts[operation.type]}"
+            numbers[operation.type] += 1
+            stem = f"{operation.type}_{numbers[operation.type]}"
             for position, output in enumerate(operation.outputs):
-                names.setdefault(output.name, f"{stem}_{position}" if position else stem)
-            for role, argument in operation.inputs.items():
-                for position, binding in enumerate(argument.arguments):
-                    if binding.HasField("value"):
-                        continue
-                    names.setdefault(binding.name, f"{stem}_{role}_{position}" if position else f"{stem}_{role}")
-    constants = [operation for operation in block.operations if operation.type == "const"]
-    small = [c for c in constants if c.attributes["val"].WhichOneof("value") == "immediateValue"]
-    names |= {c.outputs[0].name: f"c_{number}" for number, c in enumerate(small) if c.outputs[0].name not in kept}
+                call(output.name, f"{stem}_{position}" if position else stem)
+            for role, binding in _read(operation):
+                call(binding.name, f"{stem}_{role}")
     for operation in block.operations:
         for output in operation.outputs:
             output.name = names.get(output.name, output.name)
-        helper_name = operation.outputs[0].name if operation.outputs else operation.type
-        operation.attributes["name"].CopyFrom(helper.create_scalar_value(helper_name))
+        called = operation.outputs[0].name if operation.outputs else operation.type
+        operation.attributes["name"].CopyFrom(helper.create_scalar_value(called))
     _refer(block, names)
+
+
+def _read(operation: Any) -> Iterator[tuple[str, Any]]:
+    """What an operation reads by name, and as what."""
+    for role, argument in sorted(operation.inputs.items()):
+        yield from ((role, binding) for binding in argument.arguments if binding.HasField("name"))
 
 
 def _refer(block: Any, names: Mapping[str, str]) -> None:

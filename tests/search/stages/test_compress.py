@@ -224,6 +224,44 @@ def test_joint_compression_is_read_by_coremltools_as_pruned_and_palettized(packa
         assert len(set(value.astype(np.float32).reshape(-1).tolist())) <= 17
 
 
+@pytest.mark.parametrize("text", ["int8/tensor/asymmetric", "int4/channel/asymmetric", "int8/channel"])
+def test_large_weights_survive(text: str) -> None:
+    """coremltools computes in the weight's type: 255 times 300 is infinite in fp16."""
+    value = np.linspace(-6000, 6000, 64 * 64).astype(np.float16).reshape(64, 64)
+    form = stored_form(value, text)
+    assert signal_to_noise(value, form.decoded()) > (20 if text.startswith("int4") else 45)
+
+
+@pytest.mark.parametrize("text", ["int8/channel", "int8/channel/asymmetric", "int4/block-32"])
+@pytest.mark.filterwarnings("error")
+def test_dead_channels_stay_dead(text: str) -> None:
+    value = np.random.default_rng(0).normal(0, 0.1, (64, 64, 1, 1)).astype(np.float16)
+    value[3], value[7] = 0, 5e-8  # all zero, and below the smallest scale of int8
+    decoded = stored_form(value, text).decoded()
+    assert (decoded[3] == 0).all()
+    assert np.abs(decoded[7]).max() <= 1e-4
+    assert signal_to_noise(value, decoded) > 15
+
+
+@pytest.mark.parametrize("text", ["pruning-50", "pruning-50+palette-4", "pruning-2:4"])
+@pytest.mark.parametrize("level", [0.0, 0.25])
+def test_weights_that_are_all_equal(text: str, level: float) -> None:
+    value = np.full((64, 64, 1, 1), level, np.float16)
+    decoded = stored_form(value, text).decoded()
+    assert set(decoded.reshape(-1).tolist()) <= {0.0, level}
+
+
+def test_a_layer_in_fp32_stays(packages: Any) -> None:
+    layer = module._decided("w", np.ones((64, 64), np.float32), parse("int8/channel"))
+    assert (layer.applied, layer.reason) == (None, "float32: only fp16 weights are compressed")
+
+
+def stored_form(value: np.ndarray[Any, Any], text: str) -> Any:
+    layer = module.decide("w", value.shape, parse(text))
+    assert layer.applied == text
+    return module.stored({"w": (value, layer)}, parse(text), False)["w"]
+
+
 def test_n_of_m_weights_go(packages: Any) -> None:
     value = np.random.default_rng(0).normal(size=(8, 10, 3, 3)).astype(np.float16)
     mask = module.kept(value, parse("pruning-2:4"))

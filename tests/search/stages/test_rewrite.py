@@ -10,7 +10,7 @@ import coremltools as ct
 import pytest
 import torch
 
-from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.program import Executor, load
 from coreml_pareto.objectives.program.loader import main_function, read_spec
 from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages.forms import Sparse
@@ -100,3 +100,28 @@ def test_an_unknown_weight_is_an_error(both: tuple[str, Path, Path], tmp_path: P
     _, _, short = both
     with pytest.raises(KeyError, match="nothing_weight"):
         rewrite(short, tmp_path / "copy.mlpackage", {"nothing_weight": Sparse(np.zeros((2, 2), np.float16))}, {})
+
+
+def test_new_names_keep_clear_of_those_that_stay(tmp_path: Path) -> None:
+    """The output of two linear layers in a row is called `linear_1` by coremltools, as the first is by `slim`."""
+    big = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(192, 64), torch.nn.Linear(64, 16)).eval()
+    with quiet():
+        model = ct.convert(
+            torch.export.export(big, (torch.zeros(1, 3, 8, 8),)).run_decompositions({}),
+            inputs=[ct.TensorType(name="c_0", shape=(1, 3, 8, 8))],
+            minimum_deployment_target=ct.target.iOS16,
+            skip_model_load=True,
+        )
+        model.save(str(tmp_path / "long.mlpackage"))
+    path = tmp_path / "long.mlpackage"
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+    before = load(path)
+    images = torch.rand(3, 3, 8, 8)
+    expected = Executor(before).run(images)
+    slim(path)
+    after = load(path)
+    assert (after.input, after.output) == (before.input, before.output)
+    made = [output.name for operation in operations(path) for output in operation.outputs]
+    assert len({*made, "c_0"}) == len(made) + 1
+    for name, values in Executor(after).run(images).items():
+        assert torch.equal(values, expected[name])
