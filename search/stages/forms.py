@@ -15,6 +15,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_pareto.objectives.program.constexpr import blockwise_shift_scale, lut_to_dense
 from coreml_pareto.objectives.program.quiet import coremltools as ct
 from coreml_pareto.objectives.program.quiet import quiet
 
@@ -54,12 +55,8 @@ class Quantized(Form):
     kind: str  # int8, uint8, int4, uint4
 
     def decoded(self) -> Array:
-        """In fp32 and rounded once."""
-        scale, offset = _spread(self.scale, self.data.shape), self.offset
-        shifted = self.data.astype(np.float32)
-        if offset is not None:
-            shifted = shifted - _spread(offset, self.data.shape).astype(np.float32)
-        return (shifted * scale.astype(np.float32)).astype(np.float16)
+        """As the reader decodes it: in fp32 and rounded once."""
+        return blockwise_shift_scale(self.data, self.scale, self.offset)[0]
 
     def operations(self, name: str, release: int, store: Store) -> list[Any]:
         """`constexpr_blockwise_shift_scale`, before iOS 18 `constexpr_affine_dequantize`."""
@@ -89,9 +86,8 @@ class Palette(Form):
     bits: int
 
     def decoded(self) -> Array:
-        """Table look-up, part by part."""
-        parts = self.indices.reshape(len(self.tables), -1)
-        return np.take_along_axis(self.tables, parts.astype(np.int64), 1).reshape(self.indices.shape)
+        """As the reader decodes it: table look-up, part by part."""
+        return lut_to_dense(self.indices, self.lut)[0]
 
     @property
     def lut(self) -> Array:
@@ -190,12 +186,6 @@ def builtin(kind: str) -> Any:
 def value_type(kind: str, shape: tuple[int, ...]) -> Any:
     """The MIL `ValueType` of an array."""
     return helper.create_valuetype_tensor(shape, helper.types_to_proto_primitive(builtin(kind)))
-
-
-def _spread(parts: Array, shape: tuple[int, ...]) -> Array:
-    for axis, (have, want) in enumerate(zip(parts.shape, shape, strict=True)):
-        parts = parts if have == want else np.repeat(parts, want // have, axis)
-    return parts
 
 
 def _inputs(kind: str, name: str, shape: tuple[int, ...], operands: Mapping[str, Any]) -> Any:
