@@ -13,7 +13,7 @@ from datetime import date
 from importlib.resources import files
 from pathlib import Path
 from reprlib import Repr
-from typing import Annotated, Any, Literal, final
+from typing import Annotated, Any, Literal, final, get_args
 
 import yaml
 from pydantic import (
@@ -33,7 +33,7 @@ from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, fin
 from coreml_pareto.search.duration import parse_duration
 from coreml_pareto.search.limits import parse_limit
 from coreml_pareto.spaces import compression as schemes
-from coreml_pareto.spaces.candidate import Compression
+from coreml_pareto.spaces.candidate import Calibration, Compression
 from coreml_pareto.spaces.choices import Choices
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
@@ -102,6 +102,7 @@ class Training(Section):
     """How long and on what; `images` trains on that many at most.
 
     `epochs` are the lengths to choose from, one for each backbone, or `auto`: planned from the timeout.
+    `fine_tune_epochs` are added under the compression, to regain what it lost; 0 is none.
     """
 
     epochs: Choices[PositiveInt] | Mapping[str, PositiveInt] | Auto = Field(
@@ -113,12 +114,27 @@ class Training(Section):
         default=AUTO, description="a whole number from 2 on, such as 64, or auto"
     )
     images: int | None = Field(default=None, ge=8, description="a whole number from 8 on, such as 5000")
+    fine_tune_epochs: Choices[Annotated[int, Field(ge=0)]] = Field(
+        default=(0,), description="one or more whole numbers from 0 on, such as [0, 3]"
+    )
     device: Literal["auto", "cpu", "cuda", "mps"] = Field(default=AUTO, description="auto, cpu, cuda or mps")
 
     @property
     def batch(self) -> int:
         """Images in a batch; 64 while it is not decided."""
         return 64 if self.batch_size == AUTO else self.batch_size
+
+
+@final
+class CalibrationSection(Section):
+    """From how many training images W8A8 takes the ranges of its activations, and how."""
+
+    images: Choices[PositiveInt] = Field(
+        default=(schemes.CALIBRATION_IMAGES,), description="one or more whole numbers from 1 on, such as [128, 512]"
+    )
+    method: Choices[Calibration] = Field(
+        default=("min-max",), description=f"one or more of {', '.join(get_args(Calibration))}"
+    )
 
 
 @final
@@ -192,6 +208,7 @@ class Plan(Section):
         validate_default=True,
         description="one or more compressions, such as [fp16, int8/channel], auto (the usual ones) or all",
     )
+    calibration: CalibrationSection = CalibrationSection()
     training: Training = Training()
     objectives: Choices[str] = Field(default=tuple(OBJECTIVES), description=f"one or more of {', '.join(OBJECTIVES)}")
     limits: Mapping[str, str | int | float] = Field(
@@ -200,7 +217,9 @@ class Plan(Section):
     strict: bool = Field(default=False, description="true or false")
     search: SearchSection = SearchSection()
 
-    @field_validator("splits", "networks", "distillation", "target", "training", "limits", "search", mode="before")
+    @field_validator(
+        "splits", "networks", "distillation", "target", "calibration", "training", "limits", "search", mode="before"
+    )
     @classmethod
     def _left_empty(cls, value: object) -> object:
         return {} if value is None else value  # a section whose keys are all commented out
@@ -271,6 +290,9 @@ class Plan(Section):
             classes=classes,
             seed=self.search.seed,
             batch_size=self.training.batch,
+            calibration_images=self.calibration.images,
+            calibration=self.calibration.method,
+            fine_tune_epochs=self.training.fine_tune_epochs,
         )
 
 

@@ -13,7 +13,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
 from coreml_pareto.search.run import Result
-from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.compression import describe
 
 
 @final
@@ -62,7 +62,7 @@ class Screen:
     def result(self, result: Result, over: Sequence[str], count: str) -> None:
         """Print one finished trial on one line; `over`: the limits that it breaks, `count`: how far the search is."""
         candidate = result.candidate
-        what = f"{candidate.network.label}, {spell(candidate.compression)}"
+        what = f"{candidate.network.label}, {describe(candidate.compression)}"
         if candidate.recipe.teacher:
             what += f", taught by {candidate.recipe.teacher}"
         number = f"trial {result.trial} ({count})" if count else f"trial {result.trial}"

@@ -12,9 +12,10 @@ from typing import Literal, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Scheme = Literal["fp32", "fp16", "int8", "int4", "palette", "pruning", "joint", "w8a8"]
+Scheme = Literal["fp32", "fp16", "int8", "int4", "palette", "pruning", "joint", "mixed", "w8a8"]
 Granularity = Literal["none", "tensor", "channel", "block", "group"]
 Mode = Literal["usual", "asymmetric", "uniform"]
+Calibration = Literal["min-max", "percentile", "moving-average"]
 
 
 def digest_of(value: object) -> str:
@@ -94,7 +95,14 @@ class Recipe(Record):
 class Compression(Record):
     """How the weights (and for W8A8 the activations) are stored; legal cells: `compression.SCHEMES`.
 
-    `mode` is `usual` for symmetric integers and for tables found by k-means.
+    Attributes:
+        bits: of a stored integer or index; 16 where values stay in half precision, and for `mixed`.
+        mode: `usual` for symmetric integers and for tables found by k-means.
+        group_size: channels of a block or group; 0 without.
+        sparsity: share of the weights set to zero.
+        average_bits, target_bytes: what `mixed` may spend, one of them: bits per weight, or the whole package.
+        calibration_images, calibration: how many training images give the ranges of the activations of W8A8, and how.
+        fine_tune_epochs: of training under the compression, to regain what it lost.
     """
 
     scheme: Scheme = "fp16"
@@ -103,7 +111,11 @@ class Compression(Record):
     mode: Mode = "usual"
     group_size: int = 0
     sparsity: float = Field(default=0.0, ge=0, lt=1)
+    average_bits: float = Field(default=0.0, ge=0)
+    target_bytes: int = Field(default=0, ge=0)
     calibration_images: int = Field(default=0, ge=0)
+    calibration: Calibration = "min-max"
+    fine_tune_epochs: int = Field(default=0, ge=0)
 
 
 @final

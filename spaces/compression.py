@@ -12,11 +12,14 @@
 | palette | 8 6 4 3 2 1   | group          | usual uniform      | 18  | one table for each group of output channels     |
 | pruning | 16            | none block     | usual              | 16  | smallest magnitudes set to zero, stored sparsely|
 | joint   | 8 6 4 3 2 1   | tensor         | usual              | 18  | pruned, and a look-up table for what is left    |
+| mixed   | 16            | tensor         | usual              | 16  | a form for each layer, by its sensitivity       |
+| mixed   | 16            | group          | usual              | 18  | a form for each layer, by its sensitivity       |
 | w8a8    | 8             | channel        | usual              | 17  | int8 weights and activations, calibrated        |
 
 Usual are symmetric integers and tables found by k-means; asymmetric integers have an offset, uniform tables are evenly
 spaced (the same bytes as k-means at a larger error: to compare with). Pruning by blocks is n:m sparsity: of every m
-weights along the input channels the n smallest are removed.
+weights along the input channels the n smallest are removed. Mixed precision spends a number of bits or bytes where the
+network's answers need them: per tensor from the forms that iOS 16 knows, per group from those of iOS 18 as well.
 
 Source: Apple, Core ML Tools guide, "What's new in optimize" and "Optimization overview" (opt-whats-new,
 opt-overview), and coremltools 9.0's own refusals. iOS N stands for the release family of that autumn: macOS N-3
@@ -24,13 +27,15 @@ up to iOS 18; watchOS and tvOS alike.
 
 A compression is written `fp16`, `int8/channel`, `int8/channel/asymmetric`, `int4/block-32`, `palette-4/tensor`,
 `palette-3/group-16`, `palette-4/tensor/uniform`, `pruning-50` (percent of the weights set to zero), `pruning-2:4`,
-`pruning-50+palette-4` or `w8a8`.
+`pruning-50+palette-4`, `mixed-4` (bits per weight on the average), `mixed-4.5/group-16`, `mixed-500KB` (of the whole
+package) or `w8a8`.
 """
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import product
 from typing import cast, final, get_args
 
@@ -39,6 +44,9 @@ from coreml_pareto.spaces.errors import UserError
 
 CALIBRATION_IMAGES = 128
 """Training images that calibrate the activations of W8A8; Apple's guide uses 128 samples."""
+
+UNCOMPRESSED: frozenset[Scheme] = frozenset({"fp32", "fp16"})
+"""The schemes that leave the weights as the conversion made them: nothing to fine-tune for."""
 
 
 @final
@@ -67,6 +75,8 @@ SCHEMES: tuple[Cell, ...] = (
     Cell("palette", (8, 6, 4, 3, 2, 1), ("group",), 18, "one table for each group of output channels", _TABLES),
     Cell("pruning", (16,), ("none", "block"), 16, "smallest magnitudes set to zero, stored sparsely"),
     Cell("joint", (8, 6, 4, 3, 2, 1), ("tensor",), 18, "pruned, and a look-up table for what is left"),
+    Cell("mixed", (16,), ("tensor",), 16, "a form for each layer, by its sensitivity"),
+    Cell("mixed", (16,), ("group",), 18, "a form for each layer, by its sensitivity"),
     Cell("w8a8", (8,), ("channel",), 17, "int8 weights and activations, calibrated"),
 )
 
@@ -75,6 +85,10 @@ _FORM = re.compile(
     r"(?:/(?P<mode>[a-z]+))?$"
 )
 _JOINT = re.compile(r"pruning-(?P<percent>\d+)\+palette-(?P<bits>\d+)(?:/tensor)?$")
+_MIXED = re.compile(
+    r"mixed-(?P<amount>\d+(?:\.\d+)?)(?P<unit>kb|mb)?(?:/(?P<granularity>tensor|group)(?:-(?P<size>\d+))?)?$"
+)
+_UNITS = {"kb": 10**3, "mb": 10**6}
 _DEFAULT_GRANULARITY: dict[Scheme, Granularity] = {
     "int8": "channel", "int4": "channel", "palette": "tensor", "w8a8": "channel"
 }  # fmt: skip
@@ -115,12 +129,23 @@ def check(compression: Compression, *, os: int | None = None) -> Compression:
         raise UserError(
             "Pruning needs a share of weights to remove, and nothing else takes one: write e.g. pruning-50."
         )
+    if compression.scheme == "mixed":
+        _check_budget(compression)
     if os is not None and cell.minimum_os > os:
         raise UserError(
             f"{spell(compression)} needs iOS {cell.minimum_os}, the study asks for iOS {os}: "
             f"set os: {cell.minimum_os} (--ios {cell.minimum_os}) or leave {spell(compression)} out."
         )
     return compression
+
+
+def _check_budget(compression: Compression) -> None:
+    bits, size = compression.average_bits, compression.target_bytes
+    if bool(bits) == bool(size) or (bits and not 1 <= bits <= 16):
+        raise UserError(
+            f"Mixed precision spends 1 to 16 bits per weight, or the bytes of a package, one of the two; got {bits:g} bits "
+            f"and {size} bytes: write e.g. mixed-4 or mixed-500KB."
+        )
 
 
 def parse(text: str) -> Compression:
@@ -132,6 +157,8 @@ def parse(text: str) -> Compression:
     plain = text.strip().lower()
     if joint := _JOINT.match(plain):
         return check(_joint(int(joint["percent"]), int(joint["bits"]), text))
+    if mixed := _MIXED.match(plain):
+        return check(_mixed(mixed))
     match = _FORM.match(plain)
     scheme = match["scheme"] if match else ""
     if match is None or scheme not in get_args(Scheme) or scheme == "joint":
@@ -140,6 +167,8 @@ def parse(text: str) -> Compression:
     number = int(match["number"]) if match["number"] else None
     if known == "pruning":
         return check(_pruning(match, number, text))
+    if known == "mixed":
+        raise UserError(f"mixed needs bits per weight or a size, e.g. mixed-4 or mixed-500KB; got {text!r}.")
     if number is None and known == "palette":
         raise UserError(f"palette needs a number, e.g. palette-4; got {text!r}.")
     if (number is not None and known != "palette") or match["of"]:
@@ -180,8 +209,40 @@ def _joint(percent: int, bits: int, text: str) -> Compression:
     return Compression(scheme="joint", bits=bits, granularity="tensor", sparsity=_sparsity(percent, text))
 
 
+def _mixed(match: re.Match[str]) -> Compression:
+    """`mixed-4`, `mixed-500KB`, `mixed-4/group-16`."""
+    amount, unit = match["amount"], match["unit"]
+    spent = {"target_bytes": round(Decimal(amount) * _UNITS[unit])} if unit else {"average_bits": float(amount)}
+    return Compression.model_validate(
+        {
+            "scheme": "mixed",
+            "granularity": match["granularity"] or "tensor",
+            "group_size": int(match["size"] or 0),
+            **spent,
+        }
+    )
+
+
+def describe(compression: Compression) -> str:
+    """Write a compression for people: as in a study, and how it was calibrated and fine-tuned where that is a choice."""
+    told = [spell(compression)]
+    if compression.scheme == "w8a8" and compression.calibration_images:
+        told.append(f"{compression.calibration} of {compression.calibration_images} images")
+    if compression.fine_tune_epochs:
+        told.append(f"fine-tuned {compression.fine_tune_epochs} epoch{'s' if compression.fine_tune_epochs > 1 else ''}")
+    return ", ".join(told)
+
+
+def _spell_mixed(compression: Compression) -> str:
+    size = Decimal(compression.target_bytes)
+    unit = "mb" if size >= _UNITS["mb"] else "kb"
+    amount = f"{(size / _UNITS[unit]).normalize():f}{unit.upper()}" if size else f"{compression.average_bits:g}"
+    group = f"/group-{compression.group_size}" if compression.granularity == "group" else ""
+    return f"mixed-{amount}{group}"
+
+
 def spell(compression: Compression) -> str:
-    """Write a compression so that `parse` reads it back."""
+    """Write a compression so that `parse` reads it back; calibration and fine-tuning are knobs of their own."""
     scheme, granularity = compression.scheme, compression.granularity
     percent = round(compression.sparsity * 100)
     if scheme == "pruning" and compression.group_size:
@@ -190,6 +251,8 @@ def spell(compression: Compression) -> str:
         return f"pruning-{percent}"
     if scheme == "joint":
         return f"pruning-{percent}+palette-{compression.bits}"
+    if scheme == "mixed":
+        return _spell_mixed(compression)
     head = f"palette-{compression.bits}" if scheme == "palette" else scheme
     if granularity == "none" or scheme == "w8a8":
         return head
@@ -210,6 +273,9 @@ def every_compression(
             found += [f"pruning-{sparsities[-1]}+palette-{bits}" for bits in cell.bits]
             continue
         sizes = {"block": f"-{block}", "group": f"-{group}"}
+        if cell.scheme == "mixed":
+            found += [f"mixed-4/{place}{sizes.get(place, '')}" for place in cell.granularities]
+            continue
         for bits, granularity, mode in product(cell.bits, cell.granularities, cell.modes):
             head = f"palette-{bits}" if cell.scheme == "palette" else cell.scheme
             place = "" if granularity == "none" else f"/{granularity}{sizes.get(granularity, '')}"

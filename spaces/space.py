@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar, final
 
 from coreml_pareto.spaces import compression as schemes
-from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.candidate import Calibration, Candidate, Compression, Network, Recipe
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace
 from coreml_pareto.spaces.families import TIMM, backbone_of, family_of, training_defaults
 
@@ -54,6 +54,8 @@ class Space:
         distillation: the teachers and the loss.
         epochs: lengths of a training, or the one length for each backbone.
         compressions: all legal on the study's OS.
+        calibration_images, calibration: of W8A8.
+        fine_tune_epochs: of training under a compression; 0 is none.
         classes, seed, batch_size: fixed for a study.
     """
 
@@ -68,6 +70,9 @@ class Space:
     classes: int
     seed: int = 0
     batch_size: int = 64
+    calibration_images: tuple[int, ...] = (schemes.CALIBRATION_IMAGES,)
+    calibration: tuple[Calibration, ...] = ("min-max",)
+    fine_tune_epochs: tuple[int, ...] = (0,)
 
     def decode(self, choose: Choose) -> Candidate:
         """Ask `choose` for every open knob and return the Candidate that follows."""
@@ -93,7 +98,8 @@ class Space:
     def count(self) -> int:
         """Return the number of candidates, exactly: the walks of the three parts are independent but for the backbone."""
         recipes = {name: sum(1 for _ in _every(partial(self._recipe, backbone=name))) for name in self.backbones}
-        return sum(recipes[network.backbone] for network in self.networks()) * len(self.compressions)
+        compressions = sum(1 for _ in _every(self._compression))
+        return sum(recipes[network.backbone] for network in self.networks()) * compressions
 
     def neighbours(self, candidate: Candidate) -> tuple[Candidate, ...]:
         """Return the candidates that differ in one knob: any other value, or the next one where values are ordered.
@@ -123,7 +129,8 @@ class Space:
                 self._network(choose_from({"family": family, f"backbone.{family}": backbone}, note))
                 for teacher in self.distillation.teachers:
                     self._recipe(choose_from({"teacher": teacher}, note), backbone)
-        self._compression(note)
+        for compression in self.compressions:
+            self._compression(choose_from({"compression": schemes.spell(compression)}, note))
         return tuple(seen.values())
 
     @property
@@ -189,7 +196,18 @@ class Space:
     def _compression(self, choose: Choose) -> Compression:
         names = tuple(schemes.spell(compression) for compression in self.compressions)
         name = _ask(choose, "compression", names, lambda c: schemes.spell(c.compression))
-        return self.compressions[names.index(name)]
+        chosen = self.compressions[names.index(name)]
+        changes: dict[str, Any] = {}
+        if chosen.scheme == "w8a8":
+            changes["calibration"] = _ask(choose, "calibration", self.calibration, lambda c: c.compression.calibration)
+            changes["calibration_images"] = _ask(
+                choose, "calibration_images", self.calibration_images, lambda c: c.compression.calibration_images
+            )
+        if chosen.scheme not in schemes.UNCOMPRESSED:
+            changes["fine_tune_epochs"] = _ask(
+                choose, "fine_tune_epochs", self.fine_tune_epochs, lambda c: c.compression.fine_tune_epochs
+            )
+        return chosen.model_copy(update=changes)
 
 
 def auto_stem(family: str, resolution: int) -> Literal[1, 2]:

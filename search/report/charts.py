@@ -25,7 +25,7 @@ from coreml_pareto.search.limits import spell_limit
 from coreml_pareto.search.relaxation import Limits, fits
 from coreml_pareto.search.report import words
 from coreml_pareto.search.run import Result, Run
-from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.compression import describe
 from coreml_pareto.spaces.errors import UserError
 
 COLOURS: Final = {
@@ -33,7 +33,7 @@ COLOURS: Final = {
 }  # fmt: skip
 SYMBOLS: Final = {
     "fp32": "circle", "fp16": "square", "int8": "diamond", "int4": "triangle-up", "palette": "pentagon",
-    "pruning": "triangle-down", "joint": "hourglass", "w8a8": "cross",
+    "pruning": "triangle-down", "joint": "hourglass", "mixed": "star", "w8a8": "cross",
 }  # fmt: skip
 _OTHER_COLOUR: Final = "#E69F00"
 _GREY: Final = "#9A9A9A"
@@ -293,7 +293,7 @@ def _hover(result: Result) -> str:
     candidate = result.candidate
     lines = [
         f"<b>trial {result.trial} · {candidate.network.label}</b>",
-        f"{spell(candidate.compression)} · {candidate.recipe.label}",
+        f"{describe(candidate.compression)} · {candidate.recipe.label}",
     ]
     for name, row in OBJECTIVES.items():
         if (reading := result.score.get(row.reading)) is not None:

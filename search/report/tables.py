@@ -25,7 +25,7 @@ from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits
 from coreml_pareto.search.report.words import cautions, model_name
 from coreml_pareto.search.run import Result, Run
-from coreml_pareto.spaces.compression import minimum_os, spell
+from coreml_pareto.spaces.compression import describe, minimum_os
 
 STAR = "★"
 _CHARGE = (("nAh", 1e6), ("µAh", 1e3), ("mAh", 1.0))
@@ -156,7 +156,7 @@ def _by_top1(result: Result) -> tuple[float, ...]:
 def _description(result: Result, bounds: Limits) -> Text:
     candidate = result.candidate
     text = Text(candidate.network.label)
-    text.append(f"\n{candidate.recipe.label} · {spell(candidate.compression)}", style="dim")
+    text.append(f"\n{candidate.recipe.label} · {describe(candidate.compression)}", style="dim")
     if caution := cautions(result, bounds):
         text.append(f"\n{caution}", style="yellow")
     return text

@@ -14,7 +14,7 @@ from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
 from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess, known
 from coreml_pareto.search.rows import battery
 from coreml_pareto.search.run import Result, Run, straddling
-from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.compression import describe
 
 WHOLE_NAMES = {"accuracy": "top-1"}
 _NOT_TRAINED = "Their top-1 is not known: to train them, search within the new limits, in a --run folder of its own."
@@ -90,7 +90,7 @@ def many(count: int, noun: str) -> str:
 
 def model_name(result: Result) -> str:
     """Network and compression in one line."""
-    return f"{result.candidate.network.label} · {spell(result.candidate.compression)}"
+    return f"{result.candidate.network.label} · {describe(result.candidate.compression)}"
 
 
 def limit(objective: str, bound: float) -> str:

@@ -50,6 +50,7 @@ def test_every_cell_is_legal_by_the_table_or_refused_with_the_way_out(scheme: Sc
         compression = Compression(
             scheme=scheme, bits=bits, granularity=grain, mode=mode,
             group_size=16 if grain in ("block", "group") else 0, sparsity=0.5 if scheme in PRUNED else 0.0,
+            average_bits=4 if scheme == "mixed" else 0,
         )  # fmt: skip
         if (scheme, bits, grain, mode) in LEGAL:
             assert minimum_os(check(compression)) == LEGAL[scheme, bits, grain, mode]
@@ -132,3 +133,38 @@ def test_only_w8a8_is_calibrated() -> None:
     assert {c.scheme for c in ALL if c.calibration_images} == {"w8a8"}
     assert parse("w8a8").calibration_images == schemes.CALIBRATION_IMAGES
     assert cell_of(parse("w8a8")).granularities == ("channel",)
+
+
+@pytest.mark.parametrize(
+    ("text", "bits", "size", "canonical"),
+    [
+        ("mixed-4", 4.0, 0, "mixed-4"),
+        ("mixed-4.5/group-16", 4.5, 0, "mixed-4.5/group-16"),
+        ("mixed-500KB", 0.0, 500_000, "mixed-500KB"),
+        ("mixed-1.25mb/tensor", 0.0, 1_250_000, "mixed-1.25MB"),
+        ("mixed-1500kb", 0.0, 1_500_000, "mixed-1.5MB"),
+    ],
+)
+def test_mixed_precision_has_bits_or_bytes_to_spend(text: str, bits: float, size: int, canonical: str) -> None:
+    mixed = parse(text)
+    assert (mixed.average_bits, mixed.target_bytes) == (bits, size)
+    assert spell(mixed) == canonical
+    assert parse(canonical) == mixed
+
+
+@given(st.integers(1, 10**9), st.sampled_from(["", "/group-8"]))
+def test_any_number_of_bytes_reads_back(size: int, tail: str) -> None:
+    mixed = parse(f"mixed-4{tail}").model_copy(update={"average_bits": 0.0, "target_bytes": size})
+    assert parse(spell(mixed)) == mixed
+
+
+@pytest.mark.parametrize("text", ["mixed", "mixed-0", "mixed-17", "mixed-4/channel", "mixed-4/group", "mixed-0KB"])
+def test_a_budget_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UserError, match="mixed"):
+        parse(text)
+
+
+def test_people_are_told_of_calibration_and_fine_tuning() -> None:
+    tuned = parse("w8a8").model_copy(update={"fine_tune_epochs": 2, "calibration": "percentile"})
+    assert schemes.describe(tuned) == "w8a8, percentile of 128 images, fine-tuned 2 epochs"
+    assert schemes.describe(parse("palette-4/tensor")) == "palette-4/tensor"

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coreml_pareto.spaces.candidate import Candidate
+from coreml_pareto.spaces.candidate import Candidate, Compression
 from coreml_pareto.spaces.compression import every_compression, parse
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace
 from coreml_pareto.spaces.families import TIMM, backbone_of, check_network, family_of
-from coreml_pareto.spaces.space import SMALL_IMAGE, Knob, Space
+from coreml_pareto.spaces.space import SMALL_IMAGE, Knob, Space, choose_from
 
 SMALL: dict[str, Any] = {
     "backbones": ("mobilenetv2", "mobilenetv4_conv_small", "squeezenet1_1", "resnet10t"),
@@ -55,6 +55,8 @@ SPACES = st.builds(
     ),
     epochs=sorted_subset([1, 4]),
     compressions=subset(every_compression()),
+    calibration=subset(["min-max", "percentile", "moving-average"]),
+    fine_tune_epochs=sorted_subset([0, 1, 3]),
     classes=st.just(10),
 )  # fmt: skip
 
@@ -82,7 +84,21 @@ def brute_force(space: Space) -> Iterator[tuple[Any, ...]]:
                 loss.feature_weight,
             )
             recipes = [*(none if NONE in loss.teachers else []), *taught]
-            yield from itertools.product([(name, width, depth, side)], stems, recipes, space.epochs, space.compressions)
+            ways = [way for compression in space.compressions for way in ways_of(space, compression)]
+            yield from itertools.product([(name, width, depth, side)], stems, recipes, space.epochs, ways)
+
+
+def ways_of(space: Space, compression: Compression) -> Iterator[Compression]:
+    """Yield a compression with every calibration and fine-tuning that it may have."""
+    integers = compression.scheme == "w8a8"
+    for method, images, epochs in itertools.product(
+        space.calibration if integers else (compression.calibration,),
+        space.calibration_images if integers else (compression.calibration_images,),
+        (0,) if compression.scheme in ("fp32", "fp16") else space.fine_tune_epochs,
+    ):
+        yield compression.model_copy(
+            update={"calibration": method, "calibration_images": images, "fine_tune_epochs": epochs}
+        )
 
 
 def as_tuple(candidate: Candidate) -> tuple[Any, ...]:
@@ -213,3 +229,16 @@ def test_a_family_brings_its_training_settings() -> None:
     }
     assert recipes["squeezenet"].learning_rate < recipes["mobilenet"].learning_rate
     assert {(recipe.seed, recipe.batch_size) for recipe in recipes.values()} == {(7, 32)}
+
+
+def test_calibration_and_fine_tuning_are_asked_where_they_mean_something() -> None:
+    space = Space(**SMALL | {
+        "compressions": tuple(map(parse, ("fp16", "palette-4/tensor", "w8a8"))), "calibration": ("min-max", "percentile"),
+        "calibration_images": (64, 128), "fine_tune_epochs": (0, 2),
+    })  # fmt: skip
+    plain = Space(**SMALL | {"compressions": (parse("fp16"),)})
+    assert space.count() == plain.count() * (1 + 2 + 2 * 2 * 2)
+    assert {"calibration", "calibration_images", "fine_tune_epochs"} <= {knob.name for knob in space.knobs()}
+    tuned = space.decode(choose_from({"compression": "palette-4/tensor", "fine_tune_epochs": 2}))
+    assert tuned.compression == parse("palette-4/tensor").model_copy(update={"fine_tune_epochs": 2})
+    assert "fine_tune_epochs" not in space.encode(space.decode(choose_from({"compression": "fp16"})))
