@@ -88,7 +88,7 @@ def judge(
     if not len(pictures):
         raise UserError(f"an accuracy needs images; the {split} split of {data.name} is empty; name another --split")
     rule, note = preprocessing_for(program)
-    batches = _batches(program, pictures, rule, order, normalisation)
+    batches = inputs(program, pictures, rule, order, normalisation)
     result = evaluate(program, batches, split=split)
     unscaled = () if program.normalised else (f"{program.path.name} ends {NO_PROBABILITIES}",)
     return Judgement(result.score | static, (note, *unscaled, *_same_data(program, data)))
@@ -191,7 +191,7 @@ def input_size(program: Program) -> tuple[int, int]:
     return width, height
 
 
-def _batches(
+def inputs(
     program: Program,
     split: Split,
     rule: Preprocessing | tuple[int, int],

@@ -12,8 +12,9 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
+from coreml_pareto.search.report.words import otherwise
 from coreml_pareto.search.run import Result
-from coreml_pareto.spaces.compression import describe
+from coreml_pareto.spaces.compression import describe, spell
 
 
 @final
@@ -33,6 +34,7 @@ class Screen:
             disable=not console.is_terminal,
         )
         self._task = self._progress.add_task("", total=None, detail="", visible=False)
+        self._warned: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Screen:
         self._progress.start()
@@ -69,6 +71,20 @@ class Screen:
         self._print(
             f"[dim]{number}[/dim] {escape(what)}: {_ending(result, over)} [dim]({spell_duration(result.seconds)})[/dim]"
         )
+        self._warn(result)
+
+    def _warn(self, result: Result) -> None:
+        """Print below a package how many of its layers are not as asked, once for each backbone and compression.
+
+        Which layers a block, a group or the smallest size leaves out is decided by the backbone's shapes: other widths
+        and other trainings of it would only repeat the line, another backbone may be much worse.
+        """
+        kind = result.candidate.network.backbone, spell(result.candidate.compression)
+        if not isinstance(result.outcome, Scored) or kind in self._warned:
+            return
+        if warning := otherwise(result.outcome.package):
+            self._warned.add(kind)
+            self._print(f"  [dim]{escape(warning)}[/dim]")
 
 
 def _ending(result: Result, over: Sequence[str]) -> str:

@@ -8,8 +8,10 @@ accumulation is not public).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -43,6 +45,17 @@ class _Instruction:
     last_reads: tuple[str, ...]
     overwrite: Step | None  # the same, in the memory of the first operand
 
+    @cached_property
+    def reads(self) -> frozenset[str]:
+        """The names of its operands."""
+        flat = (names if isinstance(names, tuple) else (names,) for names in self.operands)
+        return frozenset(name for names in flat for name in names if name is not None)
+
+    def run(self, values: Mapping[str, Tensor], step: Step | None = None) -> dict[str, Tensor]:
+        """Its outputs by name."""
+        results = (step or self.step)(*_look_up(self.operands, values))
+        return dict(zip(self.outputs, results if isinstance(results, tuple) else (results,), strict=True))
+
 
 class Executor:
     """A program that is ready to run."""
@@ -63,32 +76,71 @@ class Executor:
         `images`: uint8 [batch, height, width, 3] in RGB for an image input, else floats in the input's own layout
         with the batch as its leading dimension. A classifier's label comes as the index of the class.
         """
-        unknown = set(fetch) - set(self.program.types) - set(self._constants)
-        if unknown:
-            raise UserError(f"only values of the program can be fetched; it has no {', '.join(sorted(unknown))}")
+        self._require(fetch)
         wanted = (*self.program.output, *fetch)
         with torch.inference_mode():
-            x = self._input(torch.as_tensor(images))
-            if self.batched:
-                return self._run(x, wanted)
-            leading = self.program.types[self.program.input.name].shape[:1] == (1,)
-            runs = [self._run(x[i : i + 1] if leading else x[i], wanted) for i in range(len(x))]
+            runs = [self._run(x, wanted) for x in self._pieces(images)]
             return {name: self._join(name, [run[name] for run in runs]) for name in wanted}
+
+    def vary(
+        self, images: np.ndarray[Any, Any] | Tensor, changes: Iterable[tuple[str, np.ndarray[Any, Any]]], fetch: str
+    ) -> Iterator[Tensor]:
+        """For each change (a weight's name, other numbers for it) the value `fetch`, of the program with this change alone.
+
+        Everything that the unchanged program computes for these images is kept, and of each change only what follows
+        from it is computed again.
+        """
+        self._require((fetch,))
+        with torch.inference_mode():
+            kept = [self._everything(x) for x in self._pieces(images)]
+        for name, value in changes:
+            change = _to_torch(value, str(value.dtype).replace("float", "fp"))
+            with torch.inference_mode():
+                varied = [self._again(values, name, change, fetch) for values in kept]
+                found = self._join(fetch, varied)
+            yield found
+
+    def _require(self, names: Sequence[str]) -> None:
+        unknown = set(names) - set(self.program.types) - set(self._constants)
+        if unknown:
+            raise UserError(f"only values of the program can be fetched; it has no {', '.join(sorted(unknown))}")
+
+    def _pieces(self, images: np.ndarray[Any, Any] | Tensor) -> list[Tensor]:
+        """The input in as many parts as the program takes at a time."""
+        x = self._input(torch.as_tensor(images))
+        if self.batched:
+            return [x]
+        leading = self.program.types[self.program.input.name].shape[:1] == (1,)
+        return [x[i : i + 1] if leading else x[i] for i in range(len(x))]
+
+    def _everything(self, x: Tensor) -> dict[str, Tensor]:
+        """Every value of the program, none overwritten and none let go."""
+        values = {**self._constants, self.program.input.name: x}
+        for instruction in self._instructions:
+            values.update(instruction.run(values))
+        return values
+
+    def _again(self, values: Mapping[str, Tensor], name: str, change: Tensor, fetch: str) -> Tensor:
+        changed = {name: change}
+        both = ChainMap(changed, values)  # type: ignore[arg-type]  # only read
+        for instruction in self._instructions:
+            if not changed.keys().isdisjoint(instruction.reads):
+                changed.update(instruction.run(both))
+        return both[fetch]
 
     def _run(self, x: Tensor, wanted: Sequence[str]) -> dict[str, Tensor]:
         values = {**self._constants, self.program.input.name: x}
         for instruction in self._instructions:
-            operands = _look_up(instruction.operands, values)
             overwrite = instruction.overwrite if instruction.operands[0] not in wanted else None
-            results = (overwrite or instruction.step)(*operands)
-            results = results if isinstance(results, tuple) else (results,)
-            values.update(zip(instruction.outputs, results, strict=True))
+            values.update(instruction.run(values, overwrite))
             for name in instruction.last_reads:
                 if name not in wanted:
                     del values[name]
         return {name: values[name] for name in wanted}
 
     def _join(self, name: str, runs: list[Tensor]) -> Tensor:
+        if self.batched:
+            return runs[0]
         kind = self.program.types[name]
         return torch.cat(runs) if kind.shape[:1] == (1,) or not kind.bits else torch.stack(runs)
 

@@ -1,4 +1,4 @@
-"""`coreml-pareto inspect`: how every weight of a package is stored, what compression did to it, and where the bytes go."""
+"""`coreml-pareto inspect`: how a package's weights are stored, what compression did, where bytes go, what devices gain."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from coreml_pareto.search.commands import options
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from coreml_pareto.objectives.devices.schemes import Use
     from coreml_pareto.objectives.program import Program
     from coreml_pareto.search.inspection import Inspection, Row
 
@@ -43,6 +44,7 @@ def described(program: Program, found: Inspection) -> dict[str, Any]:
         "asked": found.asked,
         "warning": found.warning or None,
         "notes": list(found.notes),
+        "devices": {use.name: use.data for use in _uses(program, found)},
         "weights": [_flat(row) for row in found.rows],
         "totals": {
             "weights": len(found.rows),
@@ -80,16 +82,22 @@ def _flat(row: Row) -> dict[str, Any]:
 
 def _systems(program: Program) -> tuple[str, ...]:
     """The oldest systems that open the package."""
-    from coreml_pareto.objectives.devices.catalogue import devices, find_device
+    from coreml_pareto.search.report.words import systems
 
     oldest = options.oldest_release(program)
-    if oldest is None:
-        return (program.minimum_os,)
-    owners = find_device(options.DEFAULT_DEVICE), next(device for device in devices() if device.is_mac)
-    return tuple(owner.system(oldest) for owner in owners)
+    return (program.minimum_os,) if oldest is None else systems(oldest)
+
+
+def _uses(program: Program, found: Inspection) -> tuple[Use, ...]:
+    """What is known on devices of the forms in which convolutions and linear layers are stored."""
+    from coreml_pareto.objectives.devices.schemes import uses_of
+
+    return uses_of((row.applied for row in found.rows if row.layer), options.oldest_release(program))
 
 
 def _show(program: Program, found: Inspection) -> None:
+    from coreml_pareto.search.report.tables import device_notes, device_table
+
     screen = options.console(markup=False)
     screen.print(f"{program.path.name}, opens on {' / '.join(_systems(program))} and newer", style="bold")
     reasons = list(dict.fromkeys(row.reason for row in found.rows if row.reason))
@@ -101,6 +109,9 @@ def _show(program: Program, found: Inspection) -> None:
         screen.print(found.warning, style="yellow")
     for note in found.notes:
         screen.print(note, style="dim")
+    if uses := _uses(program, found):
+        screen.print(device_table(uses))
+        screen.print(device_notes(uses))
 
 
 def _weight_table(rows: Sequence[Row], reasons: Sequence[str]) -> Table:

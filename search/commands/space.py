@@ -17,22 +17,26 @@ _STUDY = "A study file (YAML) or a preset."
 
 
 def space_command(study: Annotated[str, typer.Argument(help=_STUDY)], as_json: options.Json = False) -> None:
-    """Print a study's knobs, what each may take, how many candidates that makes, and each scheme's minimum OS.
+    """Print a study's knobs, the number of candidates, and what each compression needs and does on Apple's devices.
+
+    Speeds are published times as shares of fp16's; the notes tell which unit profits, open reports and sources.
 
     Example: `coreml-pareto space quickstart`
     """
     from coreml_pareto.search.config import load_plan
 
     plan = load_plan(study)
-    described = describe(plan, plan.space(classes=2))  # the number of classes changes no choice
+    space = plan.space(classes=2)  # the number of classes changes no choice
+    described = describe(plan, space)
     if as_json:
         options.print_json(described)
     else:
-        _show(plan, described)
+        _show(plan, space, described)
 
 
 def describe(plan: Plan, space: Space) -> dict[str, Any]:
-    """Knobs with their values, fixed choices, count, compressions with their minimum OS, backbones."""
+    """Knobs with their values, fixed choices, count, compressions and what is known of them on devices, backbones."""
+    from coreml_pareto.objectives.devices.schemes import use_of
     from coreml_pareto.spaces.compression import cell_of, spell
     from coreml_pareto.spaces.families import backbone_of, family_of
 
@@ -47,8 +51,7 @@ def describe(plan: Plan, space: Space) -> dict[str, Any]:
         "fixed": {name: value for name, value in _single(space).items() if name not in decided},
         "left_open": left_open,
         "compressions": [
-            {"compression": spell(c), "minimum_os": cell_of(c).minimum_os, "note": cell_of(c).note}
-            for c in space.compressions
+            {"compression": spell(c), "note": cell_of(c).note, **use_of(c).data} for c in space.compressions
         ],
         "backbones": [
             {
@@ -61,11 +64,18 @@ def describe(plan: Plan, space: Space) -> dict[str, Any]:
 
 
 def _single(space: Space) -> dict[str, Any]:
-    """Choices with one value: they are not asked."""
-    lists: Mapping[str, tuple[Any, ...]] = {
+    """Choices with one value: they are not asked. How activations are calibrated belongs to W8A8; 0 epochs are none."""
+    from coreml_pareto.spaces.compression import UNCOMPRESSED
+
+    lists: dict[str, tuple[Any, ...]] = {
         "family": space.families, "width": space.width, "depth": space.depth, "resolution": space.resolution,
         "stem_stride": space.stem_stride, "teacher": space.distillation.teachers, "epochs": space.lengths,
     }  # fmt: skip
+    have = {compression.scheme for compression in space.compressions}
+    if "w8a8" in have:
+        lists |= {"calibration": space.calibration, "calibration_images": space.calibration_images}
+    if have - UNCOMPRESSED and any(space.fine_tune_epochs):
+        lists |= {"fine_tune_epochs": space.fine_tune_epochs}
     return {name: values[0] for name, values in lists.items() if len(values) == 1}
 
 
@@ -75,7 +85,10 @@ def _left_open(plan: Plan) -> list[str]:
     return [name for name, value in auto.items() if value == "auto"]
 
 
-def _show(plan: Plan, described: Mapping[str, Any]) -> None:
+def _show(plan: Plan, space: Space, described: Mapping[str, Any]) -> None:
+    from coreml_pareto.objectives.devices.schemes import use_of
+    from coreml_pareto.search.report.tables import device_notes, device_table
+
     screen = options.console(markup=False)
     heading = f"{described['study']}: {described['candidates']:,} candidates"
     screen.print(f"{heading}{_how_counted(described)}", style="bold")
@@ -84,7 +97,9 @@ def _show(plan: Plan, described: Mapping[str, Any]) -> None:
         names = " and ".join(described["left_open"])
         screen.print(f"{names}: auto; planned by a search from its pictures and timeout", style="dim")
     screen.print(_backbone_table(described))
-    screen.print(_compression_table(described))
+    uses = [use_of(compression) for compression in space.compressions]
+    screen.print(device_table(uses))
+    screen.print(device_notes(uses))
     unscaled = [row["backbone"] for row in described["backbones"] if not row["width"]]
     if unscaled:
         screen.print(f"No width multiplier: {', '.join(unscaled)}", style="dim")
@@ -127,22 +142,6 @@ def _backbone_table(described: Mapping[str, Any]) -> Any:
     for row in described["backbones"]:
         side = row["native_resolution"]
         table.add_row(row["backbone"], row["family"], f"{side}x{side} pixels")
-    return table
-
-
-def _compression_table(described: Mapping[str, Any]) -> Any:
-    from rich import box
-    from rich.table import Table
-
-    from coreml_pareto.objectives.devices.catalogue import devices, find_device
-
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for head in ("compression", "minimum OS", "what it is"):
-        table.add_column(head)
-    owners = find_device("iPhone 15 Pro"), next(device for device in devices() if device.is_mac)
-    for row in described["compressions"]:
-        systems = (device.system(row["minimum_os"]) for device in owners)
-        table.add_row(row["compression"], " / ".join(systems), row["note"])
     return table
 
 

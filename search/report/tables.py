@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 from rich import box
@@ -16,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
+from coreml_pareto.objectives.devices.schemes import Figure, Guide, Use
 from coreml_pareto.objectives.energy import format_mah
 from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.reading import Reading, losses
@@ -23,7 +25,7 @@ from coreml_pareto.search.choose import Recommendation
 from coreml_pareto.search.figures import SCALES, figure, interval, mark, number, significant
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits
-from coreml_pareto.search.report.words import cautions, model_name
+from coreml_pareto.search.report.words import cautions, model_name, otherwise, systems
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.compression import describe, minimum_os
 
@@ -100,6 +102,8 @@ def best_panel(recommendation: Recommendation, package: str, bounds: Limits) -> 
     parts: list[Text | Table] = [Text(recommendation.reason), Text(), readings_table(_all_readings(chosen))]
     if caution := cautions(chosen, bounds):
         parts.append(Text(caution, style="yellow"))
+    if warning := otherwise(Path(package)):
+        parts.append(Text(warning, style="yellow"))
     for other in recommendation.runners_up:
         head = Text(f"\nInstead, trial {other.result.trial}, {model_name(other.result)}: ", style="bold")
         parts.append(head.append(other.sentence, style="not bold"))
@@ -116,6 +120,68 @@ def readings_table(readings: Mapping[str, Reading]) -> Table:
     for name, reading in readings.items():
         table.add_row(_NAMES.get(name, name.replace("_", " ")), *_said(name, reading), Text(reading.how, style="dim"))
     return table
+
+
+def device_table(uses: Sequence[Use]) -> Table:
+    """Each compression's minimum OS, the unit that profits and its published speed; `device_notes` go below it."""
+    places = _places(uses)
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for head in ("compression", "minimum OS", "unit that\nprofits", "speed (time,\nfp16 = 1)", "note"):
+        table.add_column(head, no_wrap=head in ("compression", "minimum OS", "note"))
+    for use in uses:
+        units = ", ".join(use.guide.units) or "–"
+        table.add_row(use.name, " / ".join(systems(use.minimum_os)), units, _speed(use), places[use.guide])
+    return table
+
+
+def device_notes(uses: Sequence[Use]) -> Table:
+    """What Apple says of each scheme, which reports are open, and the sources."""
+    places = _places(uses)
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    for guide, place in places.items():
+        tags = f" ({', '.join(guide.sources)})" if guide.sources else ""
+        table.add_row(place, guide.speed + tags, style="dim")
+    for report in dict.fromkeys(report for use in uses for report in use.reports):
+        concerned = dict.fromkeys(places[use.guide] for use in uses if report in use.reports)
+        which = f"of {', '.join(concerned)}, " if len(places) > 1 else ""
+        line = f"{which}open since {report.since}: {report.what} ({report.reference})"
+        table.add_row("", line, style="dim yellow")
+    for line in _origins(uses):
+        table.add_row("", line, style="dim")
+    return table
+
+
+def _places(uses: Sequence[Use]) -> dict[Guide, str]:
+    """Numbers of the notes."""
+    return {guide: str(place) for place, guide in enumerate(dict.fromkeys(use.guide for use in uses), 1)}
+
+
+def _speed(use: Use) -> str:
+    if use.guide.scheme == "fp16":
+        return "1"
+    if use.relative is None:
+        return "nothing published"
+    return "–".join(dict.fromkeys(f"{share:.2f}" for share in use.relative))
+
+
+def _origins(uses: Sequence[Use]) -> list[str]:
+    """Whose figures the speeds are, and which pages the tags stand for; reports carry their own address."""
+    figures = [figure for use in uses for figure in use.figures]
+    told = []
+    if figures:
+        words = [", ".join(dict.fromkeys(names)) for names in zip(*map(_measured, figures), strict=True)]
+        told.append("Speeds: least and largest of Apple's published times; {} on {} with {}.".format(*words))
+    sources = {tag: text for use in uses for tag, text in use.sources.items()}
+    pages = [f"{tag} {text.split('.html')[0]}" for tag, text in sources.items() if ".html" in text]
+    if pages:
+        told.append(f"Apple, Core ML Tools guide, apple.github.io/coremltools/docs-guides: {', '.join(pages)}.")
+    return told
+
+
+def _measured(figure: Figure) -> tuple[str, str, str]:
+    return figure.network, figure.device, figure.system
 
 
 def _all_readings(result: Result) -> dict[str, Reading]:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
-from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.devices.catalogue import Target, devices, find_device
+from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.figures import ESTIMATE, figure, mark, significant
+from coreml_pareto.search.inspection import inspect
 from coreml_pareto.search.limits import spell_limit, spell_relaxed
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
 from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess, known
@@ -108,6 +112,21 @@ def cautions(result: Result, bounds: Limits) -> str:
     """`may exceed latency ≤ 5ms` where the value keeps a limit and its interval crosses it; else empty."""
     crossed = [limit(name, bounds[name]) for name in straddling(result.score, bounds)]
     return f"may exceed {', '.join(crossed)}" if crossed else ""
+
+
+def otherwise(package: Path) -> str:
+    """`Asked int4/block-32: 33 of 49 layers otherwise`; empty where all is as asked, and where nothing can be read."""
+    try:
+        return inspect(load(package)).warning
+    except Exception:  # a line beside the result: whatever is wrong with the package, whoever uses it will say
+        return ""
+
+
+@cache
+def systems(release: int) -> tuple[str, str]:
+    """The iOS release and the macOS of that autumn: `iOS 16`, `macOS 13`."""
+    phone, mac = find_device("iPhone 15 Pro"), next(device for device in devices() if device.is_mac)
+    return phone.system(release), mac.system(release)
 
 
 def refusal(run: Run, verdict: NothingFits) -> list[str]:

@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -37,9 +37,12 @@ from coreml_pareto.search.stages.forms import Form, Palette, Quantized, Sparse, 
 from coreml_pareto.search.stages.palettes import kmeans_tables, uniform_tables
 from coreml_pareto.search.stages.rewrite import rewrite
 from coreml_pareto.spaces.candidate import Compression, Scheme
-from coreml_pareto.spaces.compression import check, minimum_os, spell
+from coreml_pareto.spaces.compression import check, minimum_os, parse, spell
 
 Array = NDArray[Any]
+Weights = Mapping[str, Array]
+Plan = Mapping[str, Compression]
+"""What is done to which weight, by name; to one that is not named nothing."""
 
 UNPACKING = 400
 """Bytes that a layer must save beyond its numbers: the operation that unpacks it, headers and padding of the arrays that
@@ -75,6 +78,7 @@ def compress(
     compression: Compression,
     metadata: Mapping[str, str] | None = None,
     *,
+    plan: Plan | None = None,
     probe: bool = False,
 ) -> tuple[Layer, ...]:
     """Write the saved fp16 package `source` as `target` with compressed weights; fp32 and fp16 pass through.
@@ -82,26 +86,28 @@ def compress(
     Args:
         source: converted for the compression's minimum OS at least.
         metadata: added to the package's own.
+        plan: what is done to which layer, of mixed precision.
         probe: only the size will be read: palettes are drawn evenly instead of optimally, at the same size.
 
     Raises:
         UserError: no legal cell of the table of compressions.
-        ValueError: W8A8, which is made in torch before the conversion, or a program for a too old system.
+        ValueError: W8A8, which is made in torch before the conversion, a program for a too old system, or mixed precision
+            without a plan.
     """
     check(compression)
     if compression.scheme == "w8a8":
         raise ValueError("w8a8 is no compression of a converted program.")
+    if (compression.scheme == "mixed") != (plan is not None):
+        raise ValueError(f"Mixed precision, and nothing else, has a plan; got {spell(compression)}.")
     layers: tuple[Layer, ...] = ()
     forms: dict[str, Form] = {}
     if compression.scheme not in ("fp32", "fp16"):
         program = load(source)
         _check_release(program, compression)
         weights = heavy_weights(program)
-        layers = tuple(_decided(name, value, compression) for name, value in weights.items())
-        forms = stored(
-            {layer.name: (weights[layer.name], layer) for layer in layers if layer.applied}, compression, probe
-        )
-        layers = tuple(_with_noise(layer, weights[layer.name], forms.get(layer.name)) for layer in layers)
+        layers = decided(weights, compression, plan)
+        forms = forms_of(weights, layers, probe=probe)
+        layers = tuple(with_noise(layer, weights[layer.name], forms.get(layer.name)) for layer in layers)
     shutil.rmtree(target, ignore_errors=True)  # what a killed attempt left
     rewrite(source, target, forms, {**(metadata or {}), **record_of(layers)})
     load(target)
@@ -120,10 +126,24 @@ def heavy_weights(program: Program) -> dict[str, Array]:
     return {name: weight.value for name, weight in found.items() if isinstance(weight, Constant)}
 
 
+def decided(weights: Mapping[str, Array], compression: Compression, plan: Plan | None = None) -> tuple[Layer, ...]:
+    """What is done to each weight; of mixed precision what `plan` says, and nothing where it is silent."""
+    if plan is None:
+        return tuple(_decided(name, value, compression) for name, value in weights.items())
+    return tuple(_planned(name, value, compression, plan.get(name)) for name, value in weights.items())
+
+
 def _decided(name: str, value: Array, compression: Compression) -> Layer:
     if value.dtype != np.float16:  # coremltools leaves a layer in fp32 whose weights exceed fp16's range
         return Layer(name, value.shape, spell(compression), None, f"{value.dtype}: only fp16 weights are compressed")
     return decide(name, value.shape, compression)
+
+
+def _planned(name: str, value: Array, mixed: Compression, chosen: Compression | None) -> Layer:
+    if chosen is None:
+        return Layer(name, value.shape, spell(mixed), None, "16 bits are worth most here")
+    layer = _decided(name, value, chosen)
+    return replace(layer, asked=spell(mixed), reason="" if layer.applied else layer.reason)
 
 
 def decide(name: str, shape: tuple[int, ...], compression: Compression) -> Layer:
@@ -194,7 +214,8 @@ def _fitting(shape: tuple[int, ...], compression: Compression) -> int:
     return max((size for size in range(1, compression.group_size + 1) if channels % size == 0), default=0)
 
 
-def _with_noise(layer: Layer, value: Array, form: Form | None) -> Layer:
+def with_noise(layer: Layer, value: Array, form: Form | None) -> Layer:
+    """The layer with the noise that its form adds to the weight."""
     return layer if form is None else replace(layer, snr_db=signal_to_noise(value, form.decoded()))
 
 
@@ -206,23 +227,25 @@ def signal_to_noise(value: Array, stored: Array) -> float:
     return 10 * math.log10(signal / noise) if noise > 0 and signal > 0 else math.inf
 
 
-Jobs = Mapping[str, tuple[Array, Layer]]
-"""Weights to compress and what was decided of them, by name."""
+def forms_of(weights: Mapping[str, Array], layers: Iterable[Layer], *, probe: bool = False) -> dict[str, Form]:
+    """The stored form of every weight that something is done to; tables of one kind are found side by side."""
+    together: dict[Compression, dict[str, Array]] = {}
+    for layer in layers:
+        if layer.applied:
+            together.setdefault(parse(layer.applied), {})[layer.name] = weights[layer.name]
+    found: dict[str, Form] = {}
+    for compression, own in together.items():
+        found |= _STORED[compression.scheme](own, compression, probe)
+    return found
 
 
-def stored(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
-    """The stored form of every weight."""
-    return _STORED[compression.scheme](jobs, compression, probe)
-
-
-def _quantized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+def _quantized(weights: Weights, compression: Compression, probe: bool) -> dict[str, Form]:
     asymmetric = compression.mode == "asymmetric"
     kind = f"{'u' if asymmetric else ''}int{compression.bits}"
     mode = "LINEAR" if asymmetric else "LINEAR_SYMMETRIC"
     found: dict[str, Form] = {}
-    for name, (value, layer) in jobs.items():
-        block = _fitting(layer.shape, compression)
-        sizes = {"tensor": [0, 0], "channel": [1, 0], "block": [1, block]}[compression.granularity]
+    for name, value in weights.items():
+        sizes = {"tensor": [0, 0], "channel": [1, 0], "block": [1, compression.group_size]}[compression.granularity]
         sizes += [0] * (value.ndim - 2)
         found[name] = _linear(value, kind, mode, sizes)
     return found
@@ -241,16 +264,12 @@ def _linear(value: Array, kind: str, mode: str, sizes: list[int]) -> Quantized:
     return Quantized(data, np.where(dead, np.finfo(np.float16).tiny, scale).astype(np.float16), offset, kind)
 
 
-def _palettized(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
-    return dict(_palettes({name: value for name, (value, _) in jobs.items()}, compression, probe))
-
-
-def _palettes(weights: Mapping[str, Array], compression: Compression, probe: bool) -> dict[str, Palette]:
+def _palettized(weights: Weights, compression: Compression, probe: bool) -> dict[str, Form]:
     """Tables of all layers and groups are found side by side."""
     parts = {name: _parts(value, compression) for name, value in weights.items()}
     make = uniform_tables if probe or compression.mode == "uniform" else kmeans_tables
     tables = iter(make([part for rows in parts.values() for part in rows], compression.bits))
-    found = {}
+    found: dict[str, Form] = {}
     for name, rows in parts.items():
         own = [next(tables) for _ in rows]
         indices = np.concatenate([indices for _, indices in own]).reshape(weights[name].shape)
@@ -260,18 +279,18 @@ def _palettes(weights: Mapping[str, Array], compression: Compression, probe: boo
 
 def _parts(value: Array, compression: Compression) -> Array:
     """The weight as [tables, elements of each]."""
-    size = _fitting(value.shape, compression)
+    size = compression.group_size
     return value.reshape(value.shape[0] // size if size else 1, -1)
 
 
-def _pruned(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
-    return {name: Sparse(np.where(kept(value, compression), value, 0)) for name, (value, _) in jobs.items()}
+def _pruned(weights: Weights, compression: Compression, probe: bool) -> dict[str, Form]:
+    return {name: Sparse(np.where(kept(value, compression), value, 0)) for name, value in weights.items()}
 
 
-def _joint(jobs: Jobs, compression: Compression, probe: bool) -> dict[str, Form]:
+def _joint(weights: Weights, compression: Compression, probe: bool) -> dict[str, Form]:
     """Pruned first; the table is that of what is left."""
-    masks = {name: kept(value, compression) for name, (value, _) in jobs.items()}
-    left = {name: value[masks[name]] for name, (value, _) in jobs.items()}
+    masks = {name: kept(value, compression) for name, value in weights.items()}
+    left = {name: value[masks[name]] for name, value in weights.items()}
     make = uniform_tables if probe else kmeans_tables
     tables = make(list(left.values()), compression.bits)
     found: dict[str, Form] = {}
@@ -312,7 +331,7 @@ def pruning_threshold(value: Array, sparsity: float) -> float:
 
 _UTILS = ct.optimize._utils
 
-_STORED: Mapping[Scheme, Callable[[Jobs, Compression, bool], dict[str, Form]]] = {
+_STORED: Mapping[Scheme, Callable[[Weights, Compression, bool], dict[str, Form]]] = {
     "int8": _quantized,
     "int4": _quantized,
     "palette": _palettized,

@@ -19,20 +19,26 @@ import torch
 from torch import nn
 
 from coreml_pareto.objectives.preprocessing import PREFIX
+from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.record import ASKED
 from coreml_pareto.search.data import DataSet
-from coreml_pareto.search.stages.compress import compress
+from coreml_pareto.search.stages.allocate import Option
+from coreml_pareto.search.stages.compress import Plan, compress, heavy_weights
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
+from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
+from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
 from coreml_pareto.search.stages.train import Trained, preprocessing_of
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
-from coreml_pareto.spaces.candidate import Compression, Network
+from coreml_pareto.spaces.candidate import Compression, Network, digest_of
 from coreml_pareto.spaces.compression import minimum_os, spell
 from coreml_pareto.spaces.families import build
 
 PROBE_SEED = 20
 RECORD = 512
 """Characters of the training's record in a package, or a multiple where a teacher's path is very long."""
+SENSITIVITY_IMAGES = 128
+"""Training images on which the layers' sensitivity is measured for mixed precision."""
 PROBE_CALIBRATION = 8
 """Calibration images of a W8A8 probe: ranges differ from the trained network's, bytes do not."""
 
@@ -70,7 +76,34 @@ class Packager:
             return
         precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
         converted = self._converted(key, network, minimum_os(compression), precision, trained)
-        compress(converted, target, compression, {ASKED: spell(compression)}, probe=trained is None)
+        asked = {ASKED: spell(compression)}
+        if compression.scheme != "mixed":
+            compress(converted, target, compression, asked, probe=trained is None)
+            return
+
+        def write(plan: Plan) -> Path:
+            compress(converted, target, compression, asked, plan=plan, probe=trained is None)
+            return target
+
+        write_within(compression, self._options(converted, network, compression, trained), converted, write)
+
+    def _options(
+        self, converted: Path, network: Network, compression: Compression, trained: Trained | None
+    ) -> dict[str, list[Option]]:
+        """What each layer may be under mixed precision, and the harm of it."""
+        weights = heavy_weights(load(converted))
+        if trained is None:
+            return assumed_options(weights, compression)
+        found = sensitivity(self.store, converted, self.calibration(network), forms_for(compression))
+        return measured_options(weights, found.effects)
+
+    def calibration(self, network: Network) -> Calibration:
+        """The training images on which sensitivity is measured; the validation split judges the result."""
+        split = self.data.train
+        rows = split.sample(min(SENSITIVITY_IMAGES, len(split)), seed=0)
+        rule = preprocessing_of(network)
+        identity = f"{self.data.digest} {len(rows)} of train {digest_of(rule.model_dump())}"
+        return Calibration(split.images(rule)[rows], split.targets[rows], identity)
 
     def _converted(
         self, key: str, network: Network, oldest: int, precision: Literal["fp16", "fp32"], trained: Trained | None
@@ -93,7 +126,12 @@ class Packager:
         images = split.images(preprocessing_of(network))[rows]
         oldest = minimum_os(compression)
         model, _ = convert_w8a8(
-            module, images, self._wrapping(network, trained), minimum_os=oldest, probe=trained is None
+            module,
+            images,
+            self._wrapping(network, trained),
+            calibration=compression.calibration,
+            minimum_os=oldest,
+            probe=trained is None,
         )
         model.user_defined_metadata[ASKED] = spell(compression)
         return model

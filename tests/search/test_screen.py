@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
+import pytest
 from rich.console import Console
 
-from coreml_pareto.search.outcome import Failed, Infeasible
+from coreml_pareto.search import screen as screens
+from coreml_pareto.search.outcome import Failed, Infeasible, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.compression import parse
 
 CANDIDATE = Candidate(
     network=Network(family="squeezenet", backbone="squeezenet1_1", resolution=32, classes=2),
@@ -42,3 +48,36 @@ def test_an_infeasible_trial_says_which_limits() -> None:
     assert told == (
         "trial 0 squeezenet1_1 @32, fp16, taught by runs/[red]/store/train/1: over the limit of size, not trained (0 s)\n"
     )
+
+
+def _scored(result_at: Callable[..., Result], backbone: str, compression: str, width: float = 1.0) -> Result:
+    """A trial whose package lies in a folder named after its backbone."""
+    drawn = result_at(0, (0.9, 1.0, 1e6, 1e6, 1.0))
+    assert isinstance(drawn.outcome, Scored)
+    network = Network(family="mobilenet", backbone=backbone, width=width, resolution=32, classes=2)
+    changed = CANDIDATE.model_copy(update={"network": network, "compression": parse(compression)})
+    return replace(drawn, candidate=changed, outcome=replace(drawn.outcome, package=Path(backbone) / "model.mlpackage"))
+
+
+def test_layers_that_are_not_as_asked_are_told_once_for_each_backbone_and_compression(
+    result_at: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screens, "otherwise", lambda package: f"Asked [x] of {package.parent}: 1 layer otherwise")
+
+    def use(screen: Screen) -> None:
+        for backbone, compression, width in (
+            ("a", "w8a8", 1), ("a", "w8a8", 0.5), ("a", "int8/channel", 1), ("b", "w8a8", 1), ("a", "w8a8", 1),
+        ):  # fmt: skip
+            screen.result(_scored(result_at, backbone, compression, width), (), "")
+        screen.result(Result(4, CANDIDATE, Failed("package", "full"), seconds=3.0), (), "")
+
+    lines = _printed(use).splitlines()
+    assert [bool(line.startswith("  Asked [x] of ")) for line in lines] == [
+        False, True, False, False, True, False, True, False, False,
+    ]  # fmt: skip
+    assert lines[1] == "  Asked [x] of a: 1 layer otherwise" and "of b:" in lines[6]
+
+
+def test_a_package_that_is_gone_breaks_nothing(result_at: Callable[..., Result]) -> None:
+    told = _printed(lambda screen: screen.result(_scored(result_at, "a", "w8a8"), (), ""))
+    assert told.count("\n") == 1 and "top-1 90.0%" in told

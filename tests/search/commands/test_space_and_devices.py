@@ -34,6 +34,47 @@ def test_space_for_people(command: Callable[..., Any]) -> None:
         assert part in answer.out
 
 
+def test_what_compressions_do_on_devices(command: Callable[..., Any], tmp_path: Path) -> None:
+    study = tmp_path / "four.yaml"
+    study.write_text("compression: [fp16, int8/channel, palette-4/tensor, w8a8]\n")
+    told = {row["compression"]: row for row in json.loads(command("space", str(study), "--json").out)["compressions"]}
+    assert told["w8a8"]["units"] == ["Neural Engine"] and told["fp16"]["latency_relative_to_fp16"] is None
+    assert told["w8a8"]["latency_relative_to_fp16"] == [0.408, 0.855]
+    assert told["int8/channel"]["figures"][0] == {
+        "network": "MobileNetv2-1.0", "device": "iPhone 14 Pro", "system": "iOS 17", "form": "int8/channel",
+        "ms": 0.45, "fp16_ms": 0.48, "source": "CT-Q", "relative": 0.938,
+    }  # fmt: skip
+    assert [report["reference"] for report in told["palette-4/tensor"]["open_reports"]] == ["apple/coremltools#2716"]
+    assert {"CT-P", "apple/coremltools#2716"} <= set(told["palette-4/tensor"]["sources"])
+    text = " ".join(command("space", str(study)).out.split())
+    for row in told.values():
+        assert row["speed"] in text and all(report["what"] in text for report in row["open_reports"])
+    assert "0.41–0.86" in text and "CT-P opt-palettization-perf" in text
+
+
+def test_knobs_of_compressions_are_shown_where_they_matter(command: Callable[..., Any], tmp_path: Path) -> None:
+    study = tmp_path / "knobs.yaml"
+
+    def told(text: str) -> tuple[dict[str, Any], dict[str, Any]]:
+        study.write_text(text)
+        answer = json.loads(command("space", str(study), "--json").out)
+        return answer["knobs"], answer["fixed"]
+
+    ours = {"calibration", "calibration_images", "fine_tune_epochs"}
+    knobs, fixed = told("compression: [fp16, int8/channel]\n")
+    assert not ours & {*knobs, *fixed}
+    knobs, fixed = told("compression: [fp16, w8a8]\n")
+    assert not ours & set(knobs)
+    assert {name: fixed[name] for name in ours & set(fixed)} == {"calibration": "min-max", "calibration_images": 128}
+    knobs, fixed = told(
+        "compression: [fp16, w8a8]\ntraining: {fine_tune_epochs: [3]}\ncalibration: {images: [64, 256]}\n"
+    )
+    assert knobs["calibration_images"] == [64, 256]
+    assert (fixed["calibration"], fixed["fine_tune_epochs"]) == ("min-max", 3)
+    knobs, _ = told("compression: [fp16, int8/channel]\ntraining: {fine_tune_epochs: [0, 2]}\n")
+    assert knobs["fine_tune_epochs"] == [0, 2]
+
+
 def test_backbones_are_shown_with_the_input_they_were_published_with(
     command: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -13,11 +13,22 @@ import pytest
 from rich.console import Console
 from scipy.stats import spearmanr
 
+from coreml_pareto.objectives.devices.schemes import use_of, uses_of
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.figures import ESTIMATE, amount, figure, interval, significant
 from coreml_pareto.search.outcome import Scored
-from coreml_pareto.search.report.tables import STAR, best_panel, correlation_table, details_table, front_table
+from coreml_pareto.search.report import tables
+from coreml_pareto.search.report.tables import (
+    STAR,
+    best_panel,
+    correlation_table,
+    details_table,
+    device_notes,
+    device_table,
+    front_table,
+)
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.compression import every_compression, parse
 
 
 def shown(what: Any, width: int = 100) -> str:
@@ -148,3 +159,44 @@ def test_details_fit_and_paths_are_whole_from_100_columns(
 def test_details_that_are_missing_are_dashes(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:
     run = run_of((result_at(0, (0.9, 1, 1e6, 1e6, 1), lacking=("top5", "fps", "macs", "bits_per_weight")),))
     assert shown(details_table(run.scored(), run)).count("–") == 4
+
+
+def test_layers_that_are_not_as_asked_are_told_of_the_recommended_package(
+    draw_run: Callable[..., Run], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = recommend(draw_run(12))
+    assert isinstance(answer, Recommendation)
+    assert "otherwise" not in shown(best_panel(answer, "/gone/model.mlpackage", {}))
+    monkeypatch.setattr(tables, "otherwise", lambda package: f"Asked w8a8 of {package.parent.name}: 1 layer otherwise")
+    assert "Asked w8a8 of there: 1 layer otherwise" in shown(best_panel(answer, "/there/model.mlpackage", {}))
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_the_table_of_devices_is_whole_on_a_narrow_screen(width: int) -> None:
+    uses = [use_of(compression) for compression in every_compression()]
+    text = shown(device_table(uses), width) + shown(device_notes(uses), width)
+    assert max(map(len, text.splitlines())) <= width
+    for use in uses:
+        (line,) = (line for line in text.splitlines() if line.split()[:1] == [use.name])
+        assert f"iOS {use.minimum_os} / macOS {use.minimum_os - 3}" in line
+        assert all(unit.split()[0] in line for unit in use.guide.units[:1])
+        assert ("nothing" in line) == (use.relative is None and use.name != "fp16")
+
+
+def test_notes_tell_what_is_said_what_is_open_and_whose_figures_these_are() -> None:
+    told = " ".join(shown(device_notes([use_of(parse(form)) for form in ("int8/channel", "w8a8", "fp32")])).split())
+    assert "2 Considerably faster" in told and "3 Runs on GPU and CPU, never on the Neural Engine. (CT-T)" in told
+    assert told.count("apple/coremltools#2675") == 1 and "of 1, 2, open since 2026-04-25: signed int8" in told
+    assert "on iPhone 14 Pro, iPhone 15 Pro with iOS 17, iOS 18 seed." in told
+    assert "CT-Q opt-quantization-perf, " in told and "CT-P" not in told
+    alone = " ".join(shown(device_notes(uses_of(["int8/channel"], 16))).split())
+    assert ") open since 2026-04-25: signed int8" in alone
+    assert "Speeds" not in shown(device_notes([use_of(parse("fp16"))]))
+
+
+def test_speeds_are_the_published_range() -> None:
+    text = shown(device_table([use_of(parse(form)) for form in ("fp16", "w8a8", "palette-1/tensor", "int4/channel")]))
+    rest = [line.split(" / macOS ")[1].split(maxsplit=1)[1] for line in text.splitlines() if " / macOS " in line]
+    assert [" ".join(line.split()) for line in rest] == [
+        "– 1 1", "Neural Engine 0.41–0.86 2", "Neural Engine 0.70 3", "Neural Engine nothing published 4",
+    ]  # fmt: skip

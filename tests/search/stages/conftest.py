@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -14,10 +15,13 @@ from torch import nn
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.objectives.program import Executor, Program, load
 from coreml_pareto.objectives.program.quiet import quiet
-from coreml_pareto.search.stages.compress import Layer, compress
+from coreml_pareto.search.stages.compress import Layer, Plan, compress, heavy_weights
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, convert, save
+from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
 from coreml_pareto.search.stages.package import randomised
+from coreml_pareto.search.stages.sensitivity import Calibration, Sensitivity, sensitivity
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
+from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import minimum_os, spell
 from coreml_pareto.spaces.families import build, training_defaults
@@ -162,9 +166,33 @@ class Packages:
             precision = "fp32" if compression.scheme == "fp32" else "fp16"
             source = self.saved(self.converted(name, self.oldest(name, compression), precision, probe=probe))
             target = self.folder / f"{name}-{spell(compression).replace('/', '-')}-{probe}.mlpackage"
+            if compression.scheme == "mixed":
+                return self._mixed(name, source, target, compression, probe=probe)
             return Compressed(target, compress(source, target, compression, probe=probe))
 
         return self.once("compressed", name, compression, probe, make=make)
+
+    def _mixed(self, name: str, source: Path, target: Path, compression: Compression, *, probe: bool) -> Compressed:
+        found: list[tuple[Layer, ...]] = []
+
+        def write(plan: Plan) -> Path:
+            found.append(compress(source, target, compression, plan=plan, probe=probe))
+            return target
+
+        weights = heavy_weights(load(source))
+        effects = [] if probe else self.sensitivity(name, source, forms_for(compression)).effects
+        options = assumed_options(weights, compression) if probe else measured_options(weights, effects)
+        write_within(compression, options, source, write)
+        return Compressed(target, found[-1])
+
+    def calibration(self, name: str) -> Calibration:
+        """The network's images with their classes."""
+        images = self.images(name).numpy()
+        return Calibration(images, np.arange(len(images)) % CLASSES, f"drawn {name}")
+
+    def sensitivity(self, name: str, source: Path, compressions: Sequence[Compression]) -> Sensitivity:
+        """Of a package of this network, each compression measured once."""
+        return sensitivity(Store(self.folder / "store"), source, self.calibration(name), compressions)
 
     def oldest(self, name: str, compression: Compression) -> int:
         """The OS that a package is shipped for, as `Packager` does; each network is converted once for each."""

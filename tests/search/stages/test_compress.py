@@ -259,7 +259,7 @@ def test_a_layer_in_fp32_stays(packages: Any) -> None:
 def stored_form(value: np.ndarray[Any, Any], text: str) -> Any:
     layer = module.decide("w", value.shape, parse(text))
     assert layer.applied == text
-    return module.stored({"w": (value, layer)}, parse(text), False)["w"]
+    return module.forms_of({"w": value}, [layer])["w"]
 
 
 def test_n_of_m_weights_go(packages: Any) -> None:

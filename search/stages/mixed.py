@@ -1,0 +1,120 @@
+"""Which form does each layer get under mixed precision?  The bits that a compression may spend, put where they help most.
+
+The options of a layer are `FORMS`, or to stay in fp16; the harm of each is the divergence that it alone causes on
+training images (`sensitivity`), and the best combination is `allocate`'s. A probe has no trained weights and no need to
+know which layer gets what, only how many bytes they make together: there every bit counts as much in one layer as in
+another.
+
+A target of bytes is that of the whole package. What the program's text and the operations that unpack weights take
+follows from the choice, so the package is written, weighed, and the budget corrected, at most `PASSES` times.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from coreml_pareto.objectives.size import parts
+from coreml_pareto.search.stages.allocate import Option, allocate, least_bits
+from coreml_pareto.search.stages.compress import Plan, Weights, decided, stored_bits
+from coreml_pareto.search.stages.sensitivity import Effect
+from coreml_pareto.spaces.candidate import Compression
+from coreml_pareto.spaces.compression import parse, spell
+from coreml_pareto.spaces.errors import UserError
+
+FORMS = ("palette-1/tensor", "palette-2/tensor", "palette-4/tensor", "palette-6/tensor", "int8/channel")
+"""What a layer may be from iOS 16 on, besides fp16."""
+
+NEWER = (
+    "palette-3/tensor", "pruning-50+palette-1", "pruning-50+palette-2", "pruning-50+palette-3",
+    "int4/block-32/asymmetric", "palette-3/group-{size}", "palette-4/group-{size}", "palette-6/group-{size}",
+)  # fmt: skip
+"""And from iOS 18 on. Both lists hold what was least harmful at its bits, on the weights themselves, in most layers of a
+MobileNetV2 trained on photographs; the others are dominated there."""
+
+PASSES, CLOSE = 5, 0.995
+"""How often a package is written to meet a target of bytes, and the share of it that is close enough."""
+
+
+def forms_for(compression: Compression) -> tuple[Compression, ...]:
+    """What a layer may be under this mixed precision, besides fp16."""
+    texts = FORMS if compression.granularity == "tensor" else (*FORMS, *NEWER)
+    return tuple(parse(text.format(size=compression.group_size)) for text in texts)
+
+
+def measured_options(weights: Weights, effects: Iterable[Effect]) -> dict[str, list[Option]]:
+    """Each layer's options with the divergence that was measured."""
+    found = _untouched(weights)
+    for effect in effects:
+        bits = effect.bits * weights[effect.layer].size
+        found[effect.layer].append(Option(effect.applied, bits, effect.divergence))
+    return found
+
+
+def assumed_options(weights: Weights, compression: Compression) -> dict[str, list[Option]]:
+    """Each layer's options where all are equally sensitive: an error falls by 6 dB with each bit."""
+    found = _untouched(weights)
+    for form in forms_for(compression):
+        for layer in decided(weights, form):
+            if layer.applied:
+                bits = stored_bits(layer.shape, parse(layer.applied))
+                found[layer.name].append(Option(layer.applied, bits, 4 ** (-bits / math.prod(layer.shape))))
+    return found
+
+
+def write_within(
+    compression: Compression, options: Mapping[str, list[Option]], source: Path, write: Callable[[Plan], Path]
+) -> None:
+    """Write a package with the best choice within the compression's budget.
+
+    Args:
+        options: of every weight of a convolution or linear layer.
+        source: the fp16 package.
+        write: writes (again) under a plan, and returns the package.
+
+    Raises:
+        UserError: not even the smallest forms are within the budget.
+    """
+    whole = 8 * parts(source).total - _bits_of_weights(options)  # bits of everything else
+    if compression.average_bits:
+        elements = _bits_of_weights(options) / 16
+        write(_plan(compression, options, compression.average_bits * elements, whole))
+        return
+    plans: dict[int, Plan] = {}
+    budget = 8.0 * compression.target_bytes - whole
+    for _ in range(PASSES):
+        plan = _plan(compression, options, budget, whole)
+        size = parts(write(plan)).total
+        seen = plan in plans.values()
+        plans[size] = plan
+        if seen or CLOSE * compression.target_bytes <= size <= compression.target_bytes:
+            break
+        budget += 8 * (compression.target_bytes - size)
+    fitting = [known for known in plans if known <= compression.target_bytes]
+    if not fitting:
+        raise _too_small(compression, min(plans))
+    if size != max(fitting):
+        write(plans[max(fitting)])
+
+
+def _plan(compression: Compression, options: Mapping[str, list[Option]], bits: float, whole: float) -> Plan:
+    if least_bits(options) > bits:
+        raise _too_small(compression, round((least_bits(options) + whole) / 8))
+    return {name: parse(option.form) for name, option in allocate(options, bits).items() if option.form}
+
+
+def _too_small(compression: Compression, least: int) -> UserError:
+    return UserError(
+        f"{spell(compression)} must leave room for the smallest form of every layer, which makes about {least:,} bytes "
+        "in this network: raise the target, or leave it out."
+    )
+
+
+def _bits_of_weights(options: Mapping[str, list[Option]]) -> float:
+    """Of the weights as they are: the first option of each."""
+    return sum(own[0].bits for own in options.values())
+
+
+def _untouched(weights: Weights) -> dict[str, list[Option]]:
+    return {name: [Option(None, 8 * weight.nbytes, 0.0)] for name, weight in weights.items()}
