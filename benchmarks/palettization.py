@@ -82,7 +82,7 @@ def converted(network: Network, epochs: int, folder: Path) -> Path:
     recipe = Recipe(epochs=epochs, seed=0, **vars(training_defaults(network.family)))
     trained = Trainer(kept, data, "false").train(network, recipe, lambda step: None)
     packager = Packager(kept, data, {"seed": 0})
-    return packager._converted(trained.key, network, 16, "fp16", trained)
+    return packager._converted(trained.key, network, parse("palette-8/tensor"), trained)
 
 
 def compare(bits: int, weights: Mapping[str, Any], source: Path, folder: Path) -> dict[str, float]:

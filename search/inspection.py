@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from coreml_pareto.objectives.program import Constant, Operation, Program, Weight, require_finite
-from coreml_pareto.objectives.program.costs import reads_quantized
 from coreml_pareto.objectives.program.realised import shown, spellings
 from coreml_pareto.objectives.program.record import ASKED, Record, heavy_weights, is_compressed, read_record
 from coreml_pareto.objectives.size import parts
 
 NOT_RECORDED: Final = "not recorded"
 TOO_FEW: Final = "fewer zeros than asked"
+NAMED: Final = 3
+"""So many layers at most are named in a warning; the rows tell of all."""
 
 
 @final
@@ -140,16 +141,17 @@ def bytes_of(program: Program) -> Bytes:
 
 
 def warning(rows: Sequence[Row], asked: str | None) -> str:
-    """How many layers are not as asked; empty where all are."""
+    """How many layers are not as asked, and which, if they are few; empty where all are."""
     layers = [row for row in rows if row.layer]
     plain = [row for row in layers if not row.compressed]
     if asked is None:
         mixed = 0 < len(plain) < len(layers)
         return f"{len(plain)} of {_layers(layers)} not compressed ({_share(plain, layers)})" if mixed else ""
-    otherwise = [row for row in layers if row.applied != asked]
+    otherwise = [row for row in layers if row.asked not in (None, row.applied)]
     left = [row for row in otherwise if not row.compressed]
     told = f", {len(left)} of them not compressed ({_share(left, layers)})" if left else ""
-    return f"Asked {asked}: {len(otherwise)} of {_layers(layers)} otherwise{told}" if otherwise else ""
+    names = f": {', '.join(row.name for row in otherwise)}" if len(otherwise) <= NAMED else ""
+    return f"Asked {asked}: {len(otherwise)} of {_layers(layers)} otherwise{told}{names}" if otherwise else ""
 
 
 def _layers(rows: Sequence[Row]) -> str:
@@ -176,11 +178,9 @@ def _unknown(rows: Sequence[Row], record: Record | None) -> str:
 def _row(program: Program, weight: Weight, record: Record | None, asked: str | None, reader: Operation | None) -> Row:
     """`reader`: the convolution or linear layer that reads the weight, if one does."""
     compressed = is_compressed(program, weight.name)
-    found = spellings(program, weight.name) if compressed else (weight.scheme,)
-    if reader is not None and reads_quantized(program, reader) and "int8/channel" in found:
-        found = ("w8a8", *found)
-    asked = asked if reader is not None else None
+    found = spellings(program, weight.name, reader) if compressed else (weight.scheme,)
     treatment = record.layers.get(weight.name) if record else None
+    asked = None if reader is None else treatment.asked if treatment else _of_one_layer(asked)
     applied = shown(found, treatment.applied if treatment else asked)
     reason = treatment.reason if treatment else NOT_RECORDED
     return Row(
@@ -196,6 +196,11 @@ def _row(program: Program, weight: Weight, record: Record | None, asked: str | N
         layer=reader is not None,
         compressed=compressed,
     )
+
+
+def _of_one_layer(asked: str | None) -> str | None:
+    """What a package asks of each layer without a record; of mixed precision only the record tells."""
+    return None if asked is not None and asked.startswith("mixed") else asked
 
 
 def _places(constants: Iterable[Constant]) -> dict[int | str, Constant]:

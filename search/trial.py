@@ -24,9 +24,11 @@ from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored
 from coreml_pareto.search.run import broken
 from coreml_pareto.search.stages.package import Packager
+from coreml_pareto.search.stages.recover import Tuning
 from coreml_pareto.search.stages.train import Progress, Trained, Trainer, open_checkpoint, preprocessing_of
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
+from coreml_pareto.spaces.compression import describe
 from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.weights import POLICIES
@@ -73,7 +75,10 @@ class Laboratory:
             note(f"training {candidate.network.label}, {candidate.recipe.label}")
             trained = self.trainer.train(candidate.network, candidate.recipe, progress, teacher)
             stage = "package"
-            package = self.packager.package(trained, candidate.compression)
+            if candidate.compression.fine_tune_epochs:
+                stage = "fine-tuning"
+                note(f"fine-tuning {candidate.network.label}, {describe(candidate.compression)}")
+            package = self.packager.package(trained, candidate.compression, Tuning(self.trainer, progress, teacher))
             stage = "score"
             return Scored(self.score(package, candidate), package, self._provenance(trained))
         except OutOfTime:

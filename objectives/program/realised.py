@@ -7,6 +7,7 @@
 | lut_to_dense                                        | palette-4/tensor, palette-4/group-16                        |
 | sparse_to_dense                                     | pruning-50 (percent of the elements that are not stored)    |
 | lut_to_sparse, sparse_blockwise_shift_scale, inside | pruning-50+palette-4, pruning-50+int8/channel               |
+| int8/channel, read by a layer of int8 activations   | w8a8                                                        |
 
 What no study writes is spelled alike: palette-4/tensor/vector-2 (a table of vectors), palette-6/group-8/int8-table,
 palette-4/tensor/scaled, int8/blocks-2x8x1x1. One form may have several spellings: in a layer of 32 input channels a block
@@ -18,15 +19,25 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from typing import Final
 
+from coreml_pareto.objectives.program.costs import reads_quantized
 from coreml_pareto.objectives.program.program import Argument, Constant, Operation, Program
+
+W8A8: Final = "w8a8"
 
 _SHARE, _EVEN = re.compile(r"^pruning-(?P<n>\d+)(:(?P<m>[1-9]\d*))?"), "/uniform"
 
 
-def spellings(program: Program, weight: str) -> tuple[str, ...]:
-    """All spellings of the form of a weight that an operation unpacks, the plainest first."""
-    return _spellings(program, program.producers[weight])
+def spellings(program: Program, weight: str, reader: Operation | None = None) -> tuple[str, ...]:
+    """All spellings of the form of a weight that an operation unpacks, the plainest first.
+
+    Args:
+        reader: the layer that reads the weight; where its other input is int8 too, that is told first.
+    """
+    found = _spellings(program, program.producers[weight])
+    integers = reader is not None and "int8/channel" in found and reads_quantized(program, reader)
+    return (W8A8, *found) if integers else found
 
 
 def same_form(text: str, found: Sequence[str]) -> bool:

@@ -1,9 +1,10 @@
 """What does a compressed package say of its own compression?  The record that the compressing side leaves in it.
 
-Metadata, JSON: `asked`, the compression as a study writes it; `otherwise`, by weight, what was done instead (null: left
-as it was) and why; `snr_db`, the signal-to-noise ratios of the compressed weights of convolutions and linear layers in
-program order. A record is believed only where the package is as it says: whoever compresses a package again leaves the
-old record in it.
+Metadata, JSON: `asked`, the compression as a study writes it; `forms`, of mixed precision which form was chosen for which
+layers, by their places in program order, the others being left as they were; `otherwise`, by weight, what was done
+instead (null: left as it was) and why; `snr_db`, the signal-to-noise ratios of the compressed weights of convolutions
+and linear layers in program order. A record is believed only where the package is as it says: whoever compresses a
+package again leaves the old record in it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ LAYERS: Final = f"{PREFIX}layers"
 ASKED: Final = f"{PREFIX}compression"
 """Metadata: the compression asked for, as a study writes it; packages without compressed weights carry it alone."""
 
+LEFT: Final = "fp16"
+"""What is asked of a layer that mixed precision leaves as it is."""
+
 LOSSLESS: Final = 999.0
 """What the record writes for a weight that lost nothing, dB."""
 
@@ -34,8 +38,9 @@ HEAVY: Final = frozenset({"conv", "linear"})
 @final
 @dataclass(frozen=True)
 class Treatment:
-    """What was done to one weight; `applied` None: left as it was. `reason` is empty when as asked."""
+    """What was asked of one weight and done to it; `applied` None: left as it was. `reason` is empty when as asked."""
 
+    asked: str
     applied: str | None
     reason: str
     snr_db: float | None
@@ -90,15 +95,31 @@ def _parse(text: str, names: tuple[str, ...]) -> Record:
         raise _Disbelieved("it is damaged")
     if strange := sorted(set(others) - set(names)):
         raise _Disbelieved(f"it speaks of {strange[0]}, and no convolution or linear layer has such a weight")
-    done = {name: _entry(others[name]) if name in others else (asked, "") for name in names}
+    forms = _forms(content["forms"], names) if "forms" in content else dict.fromkeys(names, asked)
+    done = {name: _entry(others[name]) if name in others else _as_asked(forms[name]) for name in names}
     ratios = _ratios(noise, sum(applied is not None for applied, _ in done.values()))
     return Record(
         asked,
         {
-            name: Treatment(applied, reason, None if applied is None else next(ratios))
+            name: Treatment(forms[name], applied, reason, None if applied is None else next(ratios))
             for name, (applied, reason) in done.items()
         },
     )
+
+
+def _forms(value: object, names: tuple[str, ...]) -> dict[str, str]:
+    """Of mixed precision the form that was chosen for each layer."""
+    found = dict.fromkeys(names, LEFT)
+    try:
+        for form, places in dict(value).items():  # type: ignore[call-overload]  # what is no mapping raises
+            found.update((names[int(place)], str(form)) for place in places.split())
+    except (ValueError, TypeError, IndexError, AttributeError) as error:
+        raise _Disbelieved("its forms are damaged") from error
+    return found
+
+
+def _as_asked(form: str) -> tuple[str | None, str]:
+    return (None if form == LEFT else form), ""
 
 
 def _json(text: str) -> Mapping[str, Any]:
@@ -127,9 +148,10 @@ def _ratios(text: str, count: int) -> Iterator[float]:
 
 
 def _require_truth(record: Record, program: Program) -> None:
-    """Raise unless every weight is stored in the form that the record tells."""
+    """Raise unless every weight is stored, and read, in the form that the record tells."""
+    readers = heavy_weights(program)
     for name, treatment in record.layers.items():
         told = treatment.applied or "uncompressed"
-        found = spellings(program, name) if is_compressed(program, name) else ("uncompressed",)
+        found = spellings(program, name, readers[name]) if is_compressed(program, name) else ("uncompressed",)
         if not same_form(told, found):
             raise _Disbelieved(f"{name} is {found[0]}, not {told}; the weights were changed afterwards")

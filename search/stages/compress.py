@@ -20,7 +20,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 
 from coreml_pareto.objectives.program import Constant, Program, load
 from coreml_pareto.objectives.program.quiet import coremltools as ct
-from coreml_pareto.objectives.program.record import LAYERS, LOSSLESS
+from coreml_pareto.objectives.program.record import LAYERS, LEFT, LOSSLESS
 from coreml_pareto.objectives.program.record import heavy_weights as readers_of_weights
 from coreml_pareto.search.stages.forms import Form, Palette, Quantized, Sparse, SparsePalette, builtin
 from coreml_pareto.search.stages.palettes import kmeans_tables, uniform_tables
@@ -58,7 +58,8 @@ class Layer:
     Attributes:
         name: of the weight in the program.
         shape: [output channels, input channels (per group), ...].
-        asked: the compression that was asked for, as `spaces.compression.spell` writes it.
+        asked: the compression that was asked for, as `spaces.compression.spell` writes it; of mixed precision the form that
+            was chosen for this layer.
         applied: what was done; None: the weight stays as it was.
         reason: why not as asked.
         snr_db: signal-to-noise ratio of the stored weight, dB; infinite where nothing was lost.
@@ -109,7 +110,7 @@ def compress(
         forms = forms_of(weights, layers, probe=probe)
         layers = tuple(with_noise(layer, weights[layer.name], forms.get(layer.name)) for layer in layers)
     shutil.rmtree(target, ignore_errors=True)  # what a killed attempt left
-    rewrite(source, target, forms, {**(metadata or {}), **record_of(layers)})
+    rewrite(source, target, forms, {**(metadata or {}), **record_of(spell(compression), layers)})
     load(target)
     return layers
 
@@ -130,7 +131,7 @@ def decided(weights: Mapping[str, Array], compression: Compression, plan: Plan |
     """What is done to each weight; of mixed precision what `plan` says, and nothing where it is silent."""
     if plan is None:
         return tuple(_decided(name, value, compression) for name, value in weights.items())
-    return tuple(_planned(name, value, compression, plan.get(name)) for name, value in weights.items())
+    return tuple(_planned(name, value, plan.get(name)) for name, value in weights.items())
 
 
 def _decided(name: str, value: Array, compression: Compression) -> Layer:
@@ -139,11 +140,8 @@ def _decided(name: str, value: Array, compression: Compression) -> Layer:
     return decide(name, value.shape, compression)
 
 
-def _planned(name: str, value: Array, mixed: Compression, chosen: Compression | None) -> Layer:
-    if chosen is None:
-        return Layer(name, value.shape, spell(mixed), None, "16 bits are worth most here")
-    layer = _decided(name, value, chosen)
-    return replace(layer, asked=spell(mixed), reason="" if layer.applied else layer.reason)
+def _planned(name: str, value: Array, chosen: Compression | None) -> Layer:
+    return Layer(name, value.shape, LEFT, None) if chosen is None else _decided(name, value, chosen)
 
 
 def decide(name: str, shape: tuple[int, ...], compression: Compression) -> Layer:
@@ -185,16 +183,22 @@ def _kept_elements(shape: tuple[int, ...], compression: Compression) -> float:
     return elements // shape[1] * (whole * left + min(rest, left))
 
 
-def record_of(layers: tuple[Layer, ...]) -> dict[str, str]:
+def record_of(asked: str, layers: Sequence[Layer]) -> dict[str, str]:
     """The record that a package carries: what was asked, what was done otherwise and why, and the noise in dB.
 
-    Noise has the same width whatever it is, so that a probe's package has the bytes of the trained one's.
+    Of mixed precision also which form was chosen for which layers, by their places. Noise has the same width whatever it
+    is, so that a probe's package has the bytes of the trained one's.
     """
     if not layers:
         return {}
-    others = {layer.name: [layer.applied, layer.reason] for layer in layers if layer.applied != layer.asked}
-    noise = " ".join(f"{min(layer.snr_db, LOSSLESS):5.1f}" for layer in layers if layer.applied)
-    content = {"asked": layers[0].asked, "otherwise": others, "snr_db": noise}
+    others = {row.name: [row.applied, row.reason] for row in layers if row.asked not in (row.applied, LEFT)}
+    noise = " ".join(f"{min(row.snr_db, LOSSLESS):5.1f}" for row in layers if row.applied)
+    content: dict[str, object] = {"asked": asked, "otherwise": others, "snr_db": noise}
+    if any(row.asked != asked for row in layers):
+        forms: dict[str, list[str]] = {}
+        for place, row in enumerate(layers):
+            forms.setdefault(row.asked, []).append(str(place))
+        content["forms"] = {form: " ".join(places) for form, places in forms.items() if form != LEFT}
     return {LAYERS: json.dumps(content, separators=(",", ":"))}
 
 

@@ -33,7 +33,7 @@ NEWER = (
 """And from iOS 18 on. Both lists hold what was least harmful at its bits, on the weights themselves, in most layers of a
 MobileNetV2 trained on photographs; the others are dominated there."""
 
-PASSES, CLOSE = 5, 0.995
+PASSES, CLOSE = 8, 0.995
 """How often a package is written to meet a target of bytes, and the share of it that is close enough."""
 
 
@@ -79,18 +79,19 @@ def write_within(
     whole = 8 * parts(source).total - _bits_of_weights(options)  # bits of everything else
     if compression.average_bits:
         elements = _bits_of_weights(options) / 16
-        write(_plan(compression, options, compression.average_bits * elements, whole))
+        write(_plan(_chosen(compression, options, compression.average_bits * elements, whole)))
         return
     plans: dict[int, Plan] = {}
     budget = 8.0 * compression.target_bytes - whole
     for _ in range(PASSES):
-        plan = _plan(compression, options, budget, whole)
-        size = parts(write(plan)).total
-        seen = plan in plans.values()
-        plans[size] = plan
+        chosen = _chosen(compression, options, budget, whole)
+        size = parts(write(_plan(chosen))).total
+        seen = size in plans
+        plans[size] = _plan(chosen)
         if seen or CLOSE * compression.target_bytes <= size <= compression.target_bytes:
             break
-        budget += 8 * (compression.target_bytes - size)
+        spent = sum(option.bits for option in chosen.values())
+        budget = spent + 8 * (compression.target_bytes - size) - (1 if size > compression.target_bytes else 0)
     fitting = [known for known in plans if known <= compression.target_bytes]
     if not fitting:
         raise _too_small(compression, min(plans))
@@ -98,10 +99,16 @@ def write_within(
         write(plans[max(fitting)])
 
 
-def _plan(compression: Compression, options: Mapping[str, list[Option]], bits: float, whole: float) -> Plan:
+def _chosen(
+    compression: Compression, options: Mapping[str, list[Option]], bits: float, whole: float
+) -> dict[str, Option]:
     if least_bits(options) > bits:
         raise _too_small(compression, round((least_bits(options) + whole) / 8))
-    return {name: parse(option.form) for name, option in allocate(options, bits).items() if option.form}
+    return allocate(options, bits)
+
+
+def _plan(chosen: Mapping[str, Option]) -> Plan:
+    return {name: parse(option.form) for name, option in chosen.items() if option.form}
 
 
 def _too_small(compression: Compression, least: int) -> UserError:

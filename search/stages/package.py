@@ -1,7 +1,8 @@
 """From trained (or, for a probe, random) weights to a saved, compressed package in the store.
 
 A network is converted once per minimum OS and precision; every compression that works on the Core ML side reads that
-conversion. W8A8 reads the trained weights and calibrates on training images. A probe is the package of the same
+conversion, or that of a network which was fine-tuned under the compression. W8A8 reads the trained weights and calibrates
+on training images. A probe is the package of the same
 network with random weights: it has the same bytes (pruning: nearly), costs no training, and so tells size, latency,
 memory and energy before the first gradient step.
 """
@@ -20,19 +21,23 @@ from torch import nn
 
 from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.objectives.program import load
-from coreml_pareto.objectives.program.record import ASKED
+from coreml_pareto.objectives.program.record import ASKED, read_record
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.allocate import Option
 from coreml_pareto.search.stages.compress import Plan, compress, heavy_weights
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
+from coreml_pareto.search.stages.recover import Recovered, Tuning, folded, recover, renamed, tuner, weights_in_order
 from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
 from coreml_pareto.search.stages.train import Trained, preprocessing_of
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Compression, Network, digest_of
-from coreml_pareto.spaces.compression import minimum_os, spell
+from coreml_pareto.spaces.compression import describe, minimum_os, parse, spell
 from coreml_pareto.spaces.families import build
+
+Source = Trained | Recovered
+"""What gives a package its weights."""
 
 PROBE_SEED = 20
 RECORD = 512
@@ -52,47 +57,83 @@ class Packager:
     data: DataSet
     splits: Mapping[str, int | float | None]
 
-    def package(self, trained: Trained, compression: Compression) -> Path:
-        """Return the saved package of a trained network, from the store or made now."""
-        return self._produce(trained.key, trained.network, compression, trained)
+    def package(self, trained: Trained, compression: Compression, tuning: Tuning | None = None) -> Path:
+        """Return the saved package of a trained network, from the store or made now.
+
+        Args:
+            tuning: for compressions that are fine-tuned.
+
+        Raises:
+            TrainingError: the loss of the fine-tuning is no number.
+            UserError: mixed precision whose target even the smallest forms exceed.
+        """
+        if not compression.fine_tune_epochs:
+            return self._produce(trained.key, trained.network, compression, trained)
+        if tuning is None:
+            raise ValueError(f"{describe(compression)} is fine-tuned, and nobody says with what.")
+        if compression.scheme == "w8a8":
+            taught = tuning.teacher.key if tuning.teacher else None
+            key = stage_key(source=trained.key, teacher=taught)
+            return self._produce(key, trained.network, compression, trained, tuning=tuning)
+        plan = self._layer_plan(trained, compression) if compression.scheme == "mixed" else None
+        recovered = recover(tuning.trainer, trained, compression, tuning.progress, tuning.teacher, plan)
+        return self._produce(recovered.key, trained.network, compression, recovered, plan=plan)
 
     def probe(self, network: Network, compression: Compression) -> Path:
         """Return the package of the same network with random weights, biases and batch-norm statistics."""
         key = stage_key(probe=network.digest, classes=self.data.classes)
-        return self._produce(key, network, compression, None)
+        return self._produce(key, network, compression.model_copy(update={"fine_tune_epochs": 0}), None)
 
-    def _produce(self, key: str, network: Network, compression: Compression, trained: Trained | None) -> Path:
+    def _layer_plan(self, trained: Trained, mixed: Compression) -> Plan:
+        """What mixed precision does to the trained network, by the names of the folded network's layers."""
+        program = load(self.package(trained, mixed.model_copy(update={"fine_tune_epochs": 0})))
+        record, doubt = read_record(program)
+        if record is None:
+            raise RuntimeError(doubt or f"{program.path} has no record of its layers.")
+        plan = {name: parse(row.applied) for name, row in record.layers.items() if row.applied}
+        layers = weights_in_order(folded(trained), trained.network.resolution)
+        return renamed(plan, record.layers, layers)
+
+    def _produce(
+        self, key: str, network: Network, compression: Compression, source: Source | None,
+        *, plan: Plan | None = None, tuning: Tuning | None = None,
+    ) -> Path:  # fmt: skip
         def make(work: Path) -> None:
-            self._write(work / "model.mlpackage", key, network, compression, trained)
+            target = work / "model.mlpackage"
+            if compression.scheme == "w8a8":
+                save(self._w8a8(network, compression, source, tuning, work), target)
+            elif compression.scheme == "mixed":
+                self._write_mixed(target, key, network, compression, source, plan)
+            else:
+                converted = self._converted(key, network, compression, source)
+                compress(converted, target, compression, {ASKED: spell(compression)}, probe=source is None)
 
         package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
         return self.store.produce("package", package_key, make) / "model.mlpackage"
 
-    def _write(
-        self, target: Path, key: str, network: Network, compression: Compression, trained: Trained | None
-    ) -> None:
-        if compression.scheme == "w8a8":
-            save(self._w8a8(network, compression, trained), target)
-            return
-        precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
-        converted = self._converted(key, network, minimum_os(compression), precision, trained)
-        asked = {ASKED: spell(compression)}
-        if compression.scheme != "mixed":
-            compress(converted, target, compression, asked, probe=trained is None)
-            return
+    def _write_mixed(
+        self, target: Path, key: str, network: Network, compression: Compression, source: Source | None,
+        known: Plan | None,
+    ) -> None:  # fmt: skip
+        """Write a package under the plan that is `known` by the layers' names, or under the best one."""
+        converted = self._converted(key, network, compression, source)
 
         def write(plan: Plan) -> Path:
-            compress(converted, target, compression, asked, plan=plan, probe=trained is None)
+            compress(converted, target, compression, {ASKED: spell(compression)}, plan=plan, probe=source is None)
             return target
 
-        write_within(compression, self._options(converted, network, compression, trained), converted, write)
+        if known is None or source is None:
+            write_within(compression, self._options(converted, network, compression, source), converted, write)
+            return
+        layers = weights_in_order(source.module(), network.resolution)
+        write(renamed(known, layers, heavy_weights(load(converted))))
 
     def _options(
-        self, converted: Path, network: Network, compression: Compression, trained: Trained | None
+        self, converted: Path, network: Network, compression: Compression, source: Source | None
     ) -> dict[str, list[Option]]:
         """What each layer may be under mixed precision, and the harm of it."""
         weights = heavy_weights(load(converted))
-        if trained is None:
+        if source is None:
             return assumed_options(weights, compression)
         found = sensitivity(self.store, converted, self.calibration(network), forms_for(compression))
         return measured_options(weights, found.effects)
@@ -105,45 +146,50 @@ class Packager:
         identity = f"{self.data.digest} {len(rows)} of train {digest_of(rule.model_dump())}"
         return Calibration(split.images(rule)[rows], split.targets[rows], identity)
 
-    def _converted(
-        self, key: str, network: Network, oldest: int, precision: Literal["fp16", "fp32"], trained: Trained | None
-    ) -> Path:
-        """Return the uncompressed package for one minimum OS and precision, converted once."""
+    def _converted(self, key: str, network: Network, compression: Compression, source: Source | None) -> Path:
+        """Return the uncompressed package for a compression's minimum OS and precision, converted once for each."""
+        oldest = minimum_os(compression)
+        precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
 
         def make(work: Path) -> None:
-            module = trained.module() if trained else randomised(network)
-            model = convert(module, self._wrapping(network, trained), minimum_os=oldest, precision=precision)
+            module = source.module() if source else randomised(network)
+            model = convert(module, self._wrapping(network, source), minimum_os=oldest, precision=precision)
             save(model, work / "model.mlpackage")
 
         converted_key = stage_key(source=key, minimum_os=oldest, precision=precision, wrapping=self._identity(network))
         return self.store.produce("convert", converted_key, make) / "model.mlpackage"
 
-    def _w8a8(self, network: Network, compression: Compression, trained: Trained | None) -> Any:
-        module = trained.module() if trained else randomised(network)
+    def _w8a8(
+        self, network: Network, compression: Compression, source: Source | None, tuning: Tuning | None, work: Path
+    ) -> Any:
+        module = source.module() if source else randomised(network)
         split = self.data.train
-        count = min(compression.calibration_images if trained else PROBE_CALIBRATION, len(split))
+        count = min(compression.calibration_images if source else PROBE_CALIBRATION, len(split))
         rows = split.sample(count, seed=0)
-        images = split.images(preprocessing_of(network))[rows]
-        oldest = minimum_os(compression)
+        train = None
+        if tuning is not None and isinstance(source, Trained):
+            epochs = compression.fine_tune_epochs
+            train = tuner(tuning.trainer, source, epochs, tuning.progress, tuning.teacher, work)
         model, _ = convert_w8a8(
             module,
-            images,
-            self._wrapping(network, trained),
+            split.images(preprocessing_of(network))[rows],
+            self._wrapping(network, source),
             calibration=compression.calibration,
-            minimum_os=oldest,
-            probe=trained is None,
+            train=train,
+            minimum_os=minimum_os(compression),
+            probe=source is None,
         )
         model.user_defined_metadata[ASKED] = spell(compression)
         return model
 
-    def _wrapping(self, network: Network, trained: Trained | None) -> Wrapping:
+    def _wrapping(self, network: Network, source: Source | None) -> Wrapping:
         names = self.data.classes
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         return Wrapping(
             network=network,
             classes=names,
             preprocessing=preprocessing_of(network),
-            metadata={**self._provenance(network), f"{PREFIX}training": training_record(trained)},
+            metadata={**self._provenance(network), f"{PREFIX}training": training_record(source)},
             description=f"Classifies images into {len(names)} classes ({shown}) with {network.label}",
         )
 
@@ -163,15 +209,17 @@ class Packager:
         }
 
 
-def training_record(trained: Trained | None) -> str:
-    """Return as JSON how a network was trained: key, recipe, initial weights.
+def training_record(source: Source | None) -> str:
+    """Return as JSON how a network was trained: key, recipe, initial weights, epochs under its compression.
 
     Padded with spaces to the same length for (nearly) every training, so that a probe's package has the same bytes.
     """
     facts: dict[str, object] = {}
-    if trained is not None:
-        recipe, weights = trained.recipe.model_dump(), trained.record["initial_weights"]
-        facts = {"key": trained.key, "initial_weights": weights, "recipe": recipe}
+    if source is not None:
+        recipe, weights = source.recipe.model_dump(), source.record["initial_weights"]
+        facts = {"key": source.key, "initial_weights": weights, "recipe": recipe}
+    if isinstance(source, Recovered):
+        facts["fine_tune_epochs"] = len(source.record["history"])
     text = json.dumps(facts, sort_keys=True)
     return text.ljust(RECORD * math.ceil(len(text) / RECORD))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import build, normalisation
-from coreml_pareto.spaces.weights import Initial, initialise, state_digest
+from coreml_pareto.spaces.weights import initialise, state_digest
 
 GLANCE = 512
 """Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
@@ -144,13 +144,14 @@ class Trainer:
             TrainingError: the loss is no number.
             UserError: the initial weights asked for are not to be had.
         """
-        seed = int(stage_key(network=network.digest, seed=recipe.seed)[:8], 16)
+        seed = self.seed(network, recipe)
         initial = initialise(network, self.pretrained, seed)
         key = self.key(network, recipe, initial.weights, teacher)
 
         def make(work: Path) -> None:
-            with _flushing_denormals():
-                _Training(self, network, recipe, initial, teacher, work, seed, progress).run()
+            training = Training(self, network, recipe, initial.module, teacher, work, seed, progress)
+            training.run()
+            training.finish({"initial_weights": initial.weights})
 
         return Trained(key, network, recipe, self.store.produce("train", key, make))
 
@@ -163,6 +164,10 @@ class Trainer:
         module = trained.module().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         rule = preprocessing_of(trained.network)
         return glance(module, self.data.validation, rule, *normalisers(trained.network, device))
+
+    def seed(self, network: Network, recipe: Recipe) -> int:
+        """Return the seed of everything that a training draws."""
+        return int(stage_key(network=network.digest, seed=recipe.seed)[:8], 16)
 
     def key(self, network: Network, recipe: Recipe, weights: str, teacher: Trained | None) -> str:
         """Return the store's key of a training."""
@@ -208,20 +213,38 @@ def _flushing_denormals() -> Iterator[None]:
         torch.set_flush_denormal(False)
 
 
+Follow = Callable[[float], None]
+"""Told after every step of an optimiser which share of the steps is done, 0 to 1."""
+
+
+def _nothing(done: float) -> None:
+    pass
+
+
 @final
-class _Training:
-    """One training from first to last epoch; the state that a checkpoint keeps is what `_state` names."""
+class Training:
+    """One training of a module from first to last epoch; the state that a checkpoint keeps is what `_state` names.
+
+    Args:
+        module: trained in place, on the trainer's device.
+        teacher: of the recipe; feature maps are compared where both networks have them.
+        inference: the module is a network for inference: it is trained in evaluation mode (what is left of its batch
+            norms keeps its statistics), and without the term of the feature maps where it no longer shows them.
+        follow: changes the module's buffers with the steps; called outside of gradients.
+    """
 
     def __init__(
-        self, trainer: Trainer, network: Network, recipe: Recipe, initial: Initial,
-        teacher: Trained | None, work: Path, seed: int, progress: Progress,
+        self, trainer: Trainer, network: Network, recipe: Recipe, module: nn.Module, teacher: Trained | None,
+        work: Path, seed: int, progress: Progress, *, inference: bool = False, follow: Follow = _nothing,
     ) -> None:  # fmt: skip
-        self.network, self.recipe, self.work, self.initial = network, recipe, work, initial
+        self.network, self.recipe, self.work, self.inference, self.follow = network, recipe, work, inference, follow
         self.device = pick_device(trainer.device)
-        self.module = initial.module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.teacher = teacher.module().to(self.device).eval() if teacher else None
         self.teacher_network = teacher.network if teacher else None
         self.matcher = self._feature_matcher()
+        if inference and not (self.matcher or recipe.hard_weight or recipe.soft_weight):
+            self.recipe = recipe.model_copy(update={"hard_weight": 1.0})  # else nothing would be left to learn from
         self.data = trainer.data
         self.policy: Policy = default_policy(trainer.data.flip_safe, network.resolution)
         self.mean, self.std = normalisers(network, self.device)
@@ -235,7 +258,27 @@ class _Training:
         self.progress = progress
 
     def run(self) -> None:
-        """Train to the end, from the last checkpoint if there is one, and write weights and record."""
+        """Train to the end, from the last checkpoint if there is one."""
+        with _flushing_denormals():
+            self._run()
+
+    def finish(self, facts: Mapping[str, object]) -> None:
+        """Write weights and record, these facts in it, and drop the checkpoint."""
+        state = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
+        torch.save(state, self.work / "weights.pt")
+        record = {
+            "network": self.network.model_dump(), "recipe": self.recipe.model_dump(),
+            "classes": self.data.classes, "data": self.data.digest, "device": str(self.device), "history": self.history,
+            "seconds": sum(row["seconds"] for row in self.history), "glance_top1": self.history[-1]["top1"], **facts,
+        }  # fmt: skip
+        (self.work / "record.json").write_text(json.dumps(record, indent=1))
+        self.drop_checkpoint()
+
+    def drop_checkpoint(self) -> None:
+        """Forget the last epoch: the training is finished and kept elsewhere."""
+        (self.work / "checkpoint.pt").unlink(missing_ok=True)
+
+    def _run(self) -> None:
         self._restore()
         self.resumed_at, self.started = len(self.history), time.monotonic()
         rule = preprocessing_of(self.network)
@@ -249,7 +292,6 @@ class _Training:
             self.history.append({"epoch": epoch + 1, "loss": loss, "top1": top1, "seconds": seconds})
             self._checkpoint()
             self._tell(epoch + 1, loss)
-        self._finish()
 
     def _tell(self, done: float, loss: float) -> None:
         pace = (time.monotonic() - self.started) / (done - self.resumed_at)
@@ -257,7 +299,7 @@ class _Training:
         self.progress(Step(done, self.recipe.epochs, loss, top1, pace * (self.recipe.epochs - done)))
 
     def _epoch(self, images: Tensor, targets: Tensor) -> float:
-        self.module.train()
+        self.module.train(not self.inference)
         losses: list[Tensor] = []
         told = time.monotonic()
         batches = list(_batches(len(targets), self.recipe.batch_size, self.order))
@@ -269,11 +311,16 @@ class _Training:
             nn.utils.clip_grad_norm_(self.module.parameters(), self.recipe.gradient_clip)
             self.optimiser.step()
             self.schedule.step()
+            self._follow()
             losses.append(loss.detach())
             if time.monotonic() - told > PULSE and len(losses) < len(batches):
                 self._tell(len(self.history) + len(losses) / len(batches), self._mean(losses))
                 told = time.monotonic()
         return self._mean(losses)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        self.follow(self.schedule.last_epoch / self.steps)
 
     def _mean(self, losses: list[Tensor]) -> float:
         mean = float(torch.stack(losses).mean())
@@ -301,6 +348,8 @@ class _Training:
             return None
         sides = (self.network.resolution, self.teacher_network.resolution)
         matcher = FeatureMatcher(self.module, self.teacher, sides).to(self.device)
+        if not matcher.strides and self.inference:
+            return None
         if not matcher.strides:
             raise TrainingError(
                 f"{self.network.label} and its teacher {self.teacher_network.label} share no feature maps (the same "
@@ -340,18 +389,6 @@ class _Training:
         self.order.set_state(state["order"])
         torch.set_rng_state(state["global"])
         self.history = state["history"]
-
-    def _finish(self) -> None:
-        state = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        torch.save(state, self.work / "weights.pt")
-        record = {
-            "network": self.network.model_dump(), "recipe": self.recipe.model_dump(),
-            "classes": self.data.classes, "data": self.data.digest,
-            "initial_weights": self.initial.weights, "device": str(self.device), "history": self.history,
-            "seconds": sum(row["seconds"] for row in self.history), "glance_top1": self.history[-1]["top1"],
-        }  # fmt: skip
-        (self.work / "record.json").write_text(json.dumps(record, indent=1))
-        (self.work / "checkpoint.pt").unlink(missing_ok=True)
 
 
 def normalisers(network: Network, device: torch.device) -> tuple[Tensor, Tensor]:

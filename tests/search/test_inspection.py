@@ -7,11 +7,11 @@ import pytest
 from coreml_pareto.search.inspection import Bytes, Inspection, Row, warning
 
 
-def row(asked: str | None, applied: str, elements: int = 100, *, layer: bool = True) -> Row:
+def row(asked: str | None, applied: str, elements: int = 100, *, name: str = "w", layer: bool = True) -> Row:
     plain = applied in ("fp16", "fp32")
     bits = 16.0 if plain else 4.5
     return Row(
-        name="w", shape=(elements,), elements=elements, asked=asked, applied=applied, bits_per_weight=bits,
+        name=name, shape=(elements,), elements=elements, asked=asked, applied=applied, bits_per_weight=bits,
         stored_bytes=round(bits * elements / 8), snr_db=None, reason="", layer=layer, compressed=not plain,
     )  # fmt: skip
 
@@ -25,10 +25,24 @@ BIAS = row(None, "fp16", 40, layer=False)
         ("int4/block-32", [row("int4/block-32", "int4/block-32"), BIAS], ""),
         (
             "int4/block-32",
-            [*(row("int4/block-32", form) for form in ("int4/block-32", "int4/block-24", "fp16", "fp16")), BIAS],
-            "Asked int4/block-32: 3 of 4 layers otherwise, 2 of them not compressed (50.0 % of the elements)",
+            [
+                *(row("int4/block-32", form, name=form) for form in ("int4/block-32", "int4/block-24", "fp16")),
+                row("int4/block-32", "fp16", name="last"),
+                BIAS,
+            ],
+            "Asked int4/block-32: 3 of 4 layers otherwise, 2 of them not compressed (50.0 % of the elements): "
+            "int4/block-24, fp16, last",
         ),
-        ("int8/block-32", [row("int8/block-32", "int8/block-1")], "Asked int8/block-32: 1 of 1 layer otherwise"),
+        (
+            "int4/block-32",
+            [row("int4/block-32", "int4/block-24")] * 4,  # too many to be named
+            "Asked int4/block-32: 4 of 4 layers otherwise",
+        ),
+        (
+            "w8a8",
+            [row("w8a8", "w8a8"), row("w8a8", "int8/channel", name="head")],
+            "Asked w8a8: 1 of 2 layers otherwise: head",
+        ),
         ("fp16", [row("fp16", "fp16"), BIAS], ""),
         (None, [row(None, "fp16"), row(None, "fp16"), BIAS], ""),
         (None, [row(None, "int8/channel"), BIAS], ""),

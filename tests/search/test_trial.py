@@ -96,7 +96,7 @@ def test_a_finished_training_can_teach(store: Store) -> None:
 @pytest.mark.parametrize(
     ("broken", "stage"),
     [
-        ("coreml_pareto.search.stages.train._Training._epoch", "training"),
+        ("coreml_pareto.search.stages.train.Training._epoch", "training"),
         ("coreml_pareto.search.stages.package.convert", "package"),
         ("coreml_pareto.search.trial.evaluate", "score"),
     ],

@@ -23,7 +23,7 @@ from coreml_pareto.search.stages.compress import compress
 from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell
 
 MODEL = "Data/com.apple.CoreML/model.mlmodel"
-WEIGHTS = [c for c in every_compression() if c.scheme not in ("fp32", "fp16", "w8a8")]
+WEIGHTS = [c for c in every_compression() if c.scheme not in ("fp32", "fp16", "mixed", "w8a8")]
 
 
 @pytest.fixture(scope="module")
@@ -164,4 +164,4 @@ def test_a_layer_that_was_left_alone_has_no_ratio(compressed: Any, tmp_path: Pat
     }  # fmt: skip
     record, note = read_record(load(rewritten(compressed("int8/tensor")[1], tmp_path, json.dumps(plain))))
     assert record is not None and note == ""
-    assert list(record.layers.values()) == [Treatment(None, "too small", None)] * 5
+    assert list(record.layers.values()) == [Treatment("int8/tensor", None, "too small", None)] * 5

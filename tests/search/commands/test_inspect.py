@@ -22,6 +22,7 @@ from coremltools.proto import Model_pb2
 from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.constexpr import decode
 from coreml_pareto.objectives.program.quiet import quiet
+from coreml_pareto.search.report.words import otherwise
 from coreml_pareto.search.stages.compress import compress
 from coreml_pareto.spaces.compression import parse
 
@@ -187,9 +188,33 @@ def test_layers_otherwise_are_a_warning(inspected: Any, command: Callable[..., A
     share = 100 * ELEMENTS["depthwise"] / sum(ELEMENTS.values())
     said = f"Asked int4/block-32: 3 of 6 layers otherwise, 1 of them not compressed ({share:.1f} % of the elements)"
     told = inspected("int4")
+    said += ": " + ", ".join(told["layers"][name]["name"] for name in ("stem", "depthwise", "last"))
     assert told["warning"] == said and told["notes"] == []
     assert (told["totals"]["layers_otherwise"], told["totals"]["layers_not_compressed"]) == (3, 1)
-    assert said in command("inspect", str(packages["int4"])).out
+    assert said in " ".join(command("inspect", str(packages["int4"])).out.split())
+
+
+def test_the_warning_of_a_package_is_empty_where_nothing_can_be_read(
+    inspected: Any, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    assert otherwise(packages["int4"]) == inspected("int4")["warning"] and otherwise(packages["fp16"]) == ""
+    cut = Path(shutil.copytree(packages["int4"], tmp_path / "cut.mlpackage"))
+    (cut / WEIGHTS).write_bytes(b"no weights")
+    assert otherwise(cut) == otherwise(tmp_path / "gone.mlpackage") == otherwise(tmp_path) == ""
+
+
+def test_what_the_forms_do_on_devices(inspected: Any, command: Callable[..., Any], packages: dict[str, Path]) -> None:
+    """One row for blocks of 32, 24 and 3; fp16 is told of only where nothing else is; the package's OS decides."""
+    assert {which: list(inspected(which)["devices"]) for which in packages} == {
+        "fp16": ["fp16"], "int4": ["int4/block"], "int8": ["int8/tensor"], "foreign": ["int8/channel"],
+    }  # fmt: skip
+    (told,) = inspected("foreign")["devices"].values()
+    assert (told["minimum_os"], told["units"]) == (16, ["Neural Engine"])
+    assert len(told["figures"]) == 6 and told["open_reports"] == []  # for iOS 18: stored by another operation
+    shown = " ".join(command("inspect", str(packages["int4"])).out.split())
+    assert "int4/block iOS 18 / macOS 15 GPU nothing published 1" in shown
+    (block,) = inspected("int4")["devices"].values()
+    assert block["speed"] in shown and "apple/coreai-models#279" in shown and "CT-Q opt-quantization-perf" in shown
 
 
 def test_the_table_shows_the_same_numbers(

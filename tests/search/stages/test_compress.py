@@ -63,11 +63,14 @@ def test_every_layer_is_stored_as_recorded(packages: Any, name: str, compression
     done = packages.compressed(name, compression)
     program = packages.program(done.model)
     stored = {weight.name: weight for weight in program.weights}
-    assert all(layer.asked == spell(compression) for layer in done.layers)
+    if compression.scheme == "mixed":  # asked of each layer is what was chosen for it
+        assert all(layer.asked == (layer.applied or "fp16") for layer in done.layers)
+    else:
+        assert all(layer.asked == spell(compression) for layer in done.layers)
     assert sum(layer.applied is not None for layer in done.layers) >= 10
     for layer in done.layers:
         if layer.applied is None:
-            assert layer.reason
+            assert layer.reason or layer.asked == "fp16"
             assert stored[layer.name].scheme == "fp16"
             continue
         weight = stored[layer.name]
@@ -104,7 +107,9 @@ def bits_of(layer: Layer, *, old: bool) -> tuple[float, float]:
 def test_a_probe_has_the_bytes_of_the_trained_package(packages: Any, name: str, compression: Compression) -> None:
     trained = packages.package_bytes(packages.saved(packages.compressed(name, compression).model))
     probe = packages.package_bytes(packages.saved(packages.compressed(name, compression, probe=True).model))
-    if compression.sparsity:  # weights tied at the threshold go too, and ties depend on the values
+    if compression.scheme == "mixed":  # a form that fits the budget for all, not the same one for each
+        assert probe == pytest.approx(trained, rel=4e-2)
+    elif compression.sparsity:  # weights tied at the threshold go too, and ties depend on the values
         assert probe == pytest.approx(trained, rel=2e-3)
     else:
         assert probe == trained

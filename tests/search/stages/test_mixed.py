@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.program.record import LAYERS, read_record
+from coreml_pareto.search.inspection import inspect
 from coreml_pareto.search.stages.compress import compress, heavy_weights
 from coreml_pareto.search.stages.mixed import CLOSE, assumed_options, forms_for, measured_options, write_within
+from coreml_pareto.search.stages.rewrite import rewrite
 from coreml_pareto.spaces.compression import minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
@@ -96,3 +100,26 @@ def test_a_plan_goes_with_mixed_precision_only(packages: Any, tmp_path: Path) ->
     for text, plan in (("mixed-4", None), ("int8/channel", {})):
         with pytest.raises(ValueError, match="has a plan"):
             compress(source, tmp_path / "x.mlpackage", parse(text), plan=plan)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_record_tells_each_layers_form(packages: Any, name: str) -> None:
+    made = packages.compressed(name, parse("mixed-4/group-16"))
+    record, note = read_record(load(made.model))
+    assert record is not None and note == "" and record.asked == "mixed-4/group-16"
+    assert {layer.name: (layer.asked, layer.applied, layer.reason) for layer in made.layers} == {
+        weight: (row.asked, row.applied, row.reason) for weight, row in record.layers.items()
+    }
+    assert len({row.applied for row in record.layers.values()}) > 1
+    found = inspect(load(made.model))
+    assert found.asked == "mixed-4/group-16" and found.warning == ""
+    assert all(row.reason == "" for row in found.rows)
+
+
+@pytest.mark.parametrize("forms", ['"x"', '{"int8/channel": "900"}', '{"int8/channel": 1}', '{"int8/channel": "a"}'])
+def test_damaged_forms_are_not_believed(packages: Any, tmp_path: Path, forms: str) -> None:
+    made = packages.compressed("squeezenet1_1", parse("mixed-4/group-16"))
+    content = json.loads(load(made.model).metadata[LAYERS]) | {"forms": json.loads(forms)}
+    rewrite(made.model, tmp_path / "x.mlpackage", {}, {LAYERS: json.dumps(content)})
+    record, note = read_record(load(tmp_path / "x.mlpackage"))
+    assert record is None and "its forms are damaged" in note

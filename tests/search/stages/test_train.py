@@ -17,6 +17,7 @@ from coreml_pareto.search.stages.train import (
     Step,
     Trained,
     Trainer,
+    Training,
     TrainingError,
     check_device,
     glance,
@@ -103,6 +104,19 @@ def test_progress_is_told_within_an_epoch_and_after_it(
     assert [step.top1 for step in steps[: batches - 1]] == [None] * (batches - 1)
     assert steps[-1].top1 == trained.record["glance_top1"]
     assert steps[-1].seconds_left == 0 < steps[0].seconds_left
+
+
+def test_every_step_is_told_and_a_network_for_inference_stays_in_evaluation_mode(data: DataSet, tmp_path: Path) -> None:
+    module, modes, done = build(NETWORK), [], []
+    module.register_forward_pre_hook(lambda part, inputs: modes.append(part.training))
+    trainer, recipe = Trainer(Store(tmp_path), data, "false", "cpu"), RECIPE.model_copy(update={"epochs": 2})
+    training = Training(
+        trainer, NETWORK, recipe, module, None, tmp_path, 0, _silent, inference=True, follow=done.append
+    )
+    training.run()
+    steps = 2 * (len(data.train) // RECIPE.batch_size)
+    assert done == pytest.approx([step / steps for step in range(1, steps + 1)])
+    assert len(modes) > steps and not any(modes)
 
 
 def test_keys_follow_what_a_training_reads(data: DataSet, tmp_path: Path) -> None:
