@@ -1,0 +1,101 @@
+"""A package of fine-tuned weights holds what was trained; mixed precision keeps its plan; a probe needs none of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coreml_pareto.objectives.preprocessing import PREFIX
+from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.program.constexpr import decode
+from coreml_pareto.objectives.program.record import read_record
+from coreml_pareto.search.data import load_data
+from coreml_pareto.search.inspection import inspect
+from coreml_pareto.search.stages.package import Packager
+from coreml_pareto.search.stages.recover import Tuning, recover, weights_in_order
+from coreml_pareto.search.stages.train import Trained, Trainer
+from coreml_pareto.search.store import Store
+from coreml_pareto.spaces.candidate import Compression, Network, Recipe
+from coreml_pareto.spaces.compression import parse
+
+NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
+RECIPE = Recipe(epochs=1, learning_rate=1e-3, weight_decay=0.01, batch_size=32)
+
+
+class Bench:
+    """A trained network, its packager, and how often a training step was told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.store, data = Store(folder), load_data("digits", limit=300)
+        self.trainer, self.packager = Trainer(self.store, data, "false", "cpu"), Packager(self.store, data, {"seed": 0})
+        self.steps: list[Any] = []
+        self.tuning = Tuning(self.trainer, self.steps.append)
+
+    @property
+    def trained(self) -> Trained:
+        return self.trainer.train(NETWORK, RECIPE, lambda step: None)
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("store"))
+
+
+def tuned(text: str) -> Compression:
+    return parse(text).model_copy(update={"fine_tune_epochs": 1})
+
+
+@pytest.mark.parametrize("text", ["palette-2/tensor", "pruning-50", "int4/block-32"])
+def test_a_fine_tuned_package_holds_what_was_trained(bench: Bench, text: str) -> None:
+    package = bench.packager.package(bench.trained, tuned(text), bench.tuning)
+    recovered = recover(bench.trainer, bench.trained, tuned(text), lambda step: None)
+    trained = weights_in_order(recovered.module(), NETWORK.resolution)
+    record, note = read_record(load(package))
+    assert record is not None and note == "" and record.asked == text
+    program = load(package)
+    for (name, row), weight in zip(record.layers.items(), trained.values(), strict=True):
+        if row.applied:
+            np.testing.assert_array_equal(decode(program, name).astype(np.float32), weight.numpy())
+            assert row.snr_db is not None and row.snr_db > 60  # nothing is lost by storing
+    assert json.loads(program.metadata[f"{PREFIX}training"])["fine_tune_epochs"] == 1
+
+
+@pytest.mark.parametrize("text", ["mixed-3", "mixed-3/group-16"])
+def test_mixed_precision_keeps_its_plan_when_it_is_fine_tuned(bench: Bench, text: str) -> None:
+    plain = bench.packager.package(bench.trained, parse(text))
+    package = bench.packager.package(bench.trained, tuned(text), bench.tuning)
+    before, after = (read_record(load(path))[0] for path in (plain, package))
+    assert before is not None and after is not None
+    assert [row.applied for row in before.layers.values()] == [row.applied for row in after.layers.values()]
+    assert all(row.snr_db is None or row.snr_db > 60 for row in after.layers.values())
+    assert inspect(load(package)).warning == ""
+    assert inspect(load(plain)).bits_per_weight == pytest.approx(inspect(load(package)).bits_per_weight, rel=1e-3)
+
+
+def test_w8a8_is_fine_tuned_with_its_ranges(bench: Bench) -> None:
+    bench.steps.clear()
+    package = bench.packager.package(bench.trained, tuned("w8a8"), bench.tuning)
+    assert bench.steps and bench.steps[-1].done == 1
+    assert package != bench.packager.package(bench.trained, parse("w8a8"))
+    assert {file.name for file in package.parent.iterdir()} == {"model.mlpackage"}
+
+
+def test_a_fine_tuning_is_paid_once(bench: Bench) -> None:
+    bench.packager.package(bench.trained, tuned("palette-2/tensor"), bench.tuning)
+    bench.steps.clear()
+    bench.packager.package(bench.trained, tuned("palette-2/tensor"), bench.tuning)
+    assert bench.steps == []
+
+
+def test_nothing_is_fine_tuned_with_nothing(bench: Bench) -> None:
+    with pytest.raises(ValueError, match="pruning-50, fine-tuned 1 epoch is fine-tuned, and nobody says with what"):
+        bench.packager.package(bench.trained, tuned("pruning-50"))
+
+
+@pytest.mark.parametrize("text", ["palette-2/tensor", "mixed-3/group-16", "w8a8"])
+def test_a_probe_is_not_fine_tuned(bench: Bench, text: str) -> None:
+    assert bench.packager.probe(NETWORK, tuned(text)) == bench.packager.probe(NETWORK, parse(text))
