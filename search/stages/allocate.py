@@ -49,7 +49,7 @@ def allocate(options: Mapping[str, Sequence[Option]], budget: float) -> dict[str
     if not np.isfinite(harms[room]):  # only rounding is in the way
         return {layer: min(own, key=lambda option: option.bits) for layer, own in options.items()}
     chosen: dict[str, Option] = {}
-    for (layer, own), choice in zip(reversed(options.items()), reversed(choices), strict=True):
+    for (layer, own), choice in zip(reversed(list(options.items())), reversed(choices), strict=True):
         chosen[layer] = own[choice[room]]
         room -= _units(chosen[layer], unit)
     return {layer: chosen[layer] for layer in options}

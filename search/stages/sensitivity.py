@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import log_softmax
 
 from coreml_pareto.objectives.program import Executor, Program, load
-from coreml_pareto.objectives.program.loader import read_spec
+from coreml_pareto.objectives.program.program import Argument
 from coreml_pareto.objectives.program.record import LOSSLESS
 from coreml_pareto.search.stages.compress import Layer, decided, forms_of, heavy_weights, stored_bits, with_noise
 from coreml_pareto.search.stages.forms import Form
@@ -147,7 +147,7 @@ def sensitivity(
         UserError: no scores for classes, or an operation that the executor does not know.
     """
     program = load(package)
-    weights, content = heavy_weights(program), content_digest(package)
+    weights, content = heavy_weights(program), content_digest(program)
 
     def one(compression: Compression) -> Sensitivity:
         tell(compression)
@@ -165,14 +165,27 @@ def sensitivity(
     return Sensitivity(tuple(effects), found[0].top1, found[0].images)
 
 
-def content_digest(package: Path) -> str:
-    """The name of what a package computes: a hash of its program and weights."""
-    _, model = read_spec(package)
-    weights = model.parent / "weights" / "weight.bin"
-    hashed = hashlib.sha256(model.read_bytes())
-    if weights.is_file():
-        hashed.update(weights.read_bytes())
+def content_digest(program: Program) -> str:
+    """The name of what a program computes: its operations and all numbers, whatever system it was converted for.
+
+    Numbers count in half precision: from iOS 17 on coremltools keeps some attributes of activations in single precision.
+    """
+    hashed = hashlib.sha256(repr(program.input).encode())
+    for operation in program.operations:
+        hashed.update(f"{operation.kind} {operation.outputs}".encode())
+        for role, arguments in sorted(operation.inputs.items()):
+            for argument in arguments:
+                hashed.update(f" {role} ".encode() + _named(argument))
     return hashed.hexdigest()
+
+
+def _named(argument: Argument) -> bytes:
+    if isinstance(argument, str):
+        return argument.encode()
+    value = np.asarray(argument.value)
+    with np.errstate(over="ignore"):
+        numbers = value.astype(np.float16) if value.dtype.kind == "f" else value
+    return f"{argument.name} {argument.type.shape}".encode() + numbers.tobytes()
 
 
 def variants(weights: Mapping[str, Array], compression: Compression) -> list[Variant]:

@@ -12,7 +12,7 @@ import torch
 from coreml_pareto.objectives.program import Executor, load
 from coreml_pareto.search.stages import sensitivity as module
 from coreml_pareto.search.stages.compress import compress, decided, heavy_weights
-from coreml_pareto.search.stages.sensitivity import Calibration, legal_forms, sensitivity
+from coreml_pareto.search.stages.sensitivity import Calibration, content_digest, legal_forms, sensitivity
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.compression import minimum_os, parse
 
@@ -77,16 +77,20 @@ def test_portions_change_nothing(measured: Any, packages: Any, monkeypatch: pyte
 
 def test_what_was_measured_is_paid_once(measured: Any, packages: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     name, source, found = measured
-    told: list[str] = []
     monkeypatch.setattr(module, "measure", lambda *arguments: pytest.fail("measured again"))
     assert packages.sensitivity(name, source, FORMS) == found
-    copied = source.with_name(f"copy of {source.name}")
-    copied.symlink_to(source)  # the same content elsewhere
-    assert packages.sensitivity(name, copied, FORMS[:1]).effects == tuple(
-        effect for effect in found.effects if effect.compression == "int8/channel"
-    )
-    copied.unlink()
-    assert not told
+    newer = packages.saved(packages.converted(name, 18))  # the same network for another system
+    assert packages.sensitivity(name, newer, FORMS) == found
+
+
+def test_other_numbers_have_another_name(packages: Any, tmp_path: Path) -> None:
+    """One weight, or one attribute of an operation."""
+    source = packages.saved(packages.converted("squeezenet1_1", 16))
+    program = load(source)
+    compress(source, tmp_path / "x.mlpackage", parse("int8/channel"))
+    probe = packages.saved(packages.converted("squeezenet1_1", 16, probe=True))
+    names = {content_digest(load(path)) for path in (source, probe, tmp_path / "x.mlpackage")}
+    assert len(names) == 3 and content_digest(program) in names
 
 
 def test_other_images_are_measured_anew(packages: Any, tmp_path: Path) -> None:
