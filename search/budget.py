@@ -152,7 +152,7 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], allowance: Allowa
         if gone:
             say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
     costs = {name: [cost(network) for network in own] for name, own in _by_backbone(plan.space(classes)).items()}
-    epochs = _lengths(costs, allowance)
+    epochs = _lengths(costs, allowance, _fine_tuning(plan))
     minutes = statistics.median(epochs[name] * each for name, own in costs.items() for each in own) / 60
     low, high = min(epochs.values()), max(epochs.values())
     say(
@@ -198,17 +198,26 @@ def _by_backbone(space: Space) -> dict[str, list[Network]]:
     return found
 
 
-def _lengths(costs: dict[str, list[float]], allowance: Allowance) -> dict[str, int]:
+def _fine_tuning(plan: Plan) -> float:
+    """Return how many epochs the packages of one training are fine-tuned, on the average."""
+    return plan.search.packages_per_training * statistics.mean(plan.training.fine_tune_epochs)
+
+
+def _lengths(costs: dict[str, list[float]], allowance: Allowance, fine_tuning: float) -> dict[str, int]:
     """Return the epochs of each backbone; those of the fastest are few enough for a first package in time."""
-    epochs = {name: _epochs(own, allowance.each) for name, own in costs.items()}
+    epochs = {name: _epochs(own, allowance.each, fine_tuning) for name, own in costs.items()}
     fastest = min(costs, key=lambda name: min(costs[name]))
     epochs[fastest] = min(epochs[fastest], max(LEAST_EPOCHS, int(allowance.first / min(costs[fastest]))))
     return epochs
 
 
-def _epochs(seconds: list[float], share: float) -> int:
-    """Return how many epochs the networks of a backbone get: the share for their median, twice that for the slowest."""
-    return min(MOST_EPOCHS, max(LEAST_EPOCHS, int(min(share / statistics.median(seconds), 2 * share / max(seconds)))))
+def _epochs(seconds: list[float], share: float, fine_tuning: float) -> int:
+    """Return how many epochs the networks of a backbone get: the share for their median, twice that for the slowest.
+
+    What their packages are fine-tuned comes out of the same share.
+    """
+    whole = min(share / statistics.median(seconds), 2 * share / max(seconds))
+    return min(MOST_EPOCHS, max(LEAST_EPOCHS, int(whole - fine_tuning)))
 
 
 def _trimmed(plan: Plan, classes: int, fits: Callable[[Network], bool]) -> Plan:

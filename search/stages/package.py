@@ -2,9 +2,8 @@
 
 A network is converted once per minimum OS and precision; every compression that works on the Core ML side reads that
 conversion, or that of a network which was fine-tuned under the compression. W8A8 reads the trained weights and calibrates
-on training images. A probe is the package of the same
-network with random weights: it has the same bytes (pruning: nearly), costs no training, and so tells size, latency,
-memory and energy before the first gradient step.
+on training images. A probe is the package of the same network with random weights: it has the same bytes (pruning and
+mixed precision: nearly), costs no training, and so tells size, latency, memory and energy before the first gradient step.
 """
 
 from __future__ import annotations

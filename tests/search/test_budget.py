@@ -74,7 +74,7 @@ def test_baselines_are_asked_in_the_order_of_the_measured_laws(data: DataSet, mo
     asked = {"networks": {"backbones": names, "width": [0.5], "resolution": [64]}, "search": {"timeout": "10m"}}
     laws = {name: PowerLaw(scale, 1.0) for name, scale in zip(names, (9e-5, 4e-5, 8e-5, 6e-5), strict=True)}
     monkeypatch.setattr(budget, "_measure", lambda *_: laws)
-    monkeypatch.setattr(budget, "_lengths", lambda costs, _: dict.fromkeys(costs, 4))
+    monkeypatch.setattr(budget, "_lengths", lambda costs, *_: dict.fromkeys(costs, 4))
     plan = budget.resolve(load_plan(None, asked), data, print)
     found = [network.backbone for network in budget.baselines(plan.space(10))]
     assert found == ["efficientnet_lite0", "squeezenet1_1", "mobilenetv2"]
@@ -151,6 +151,17 @@ def test_a_fast_backbone_gets_more_epochs(data: DataSet, monkeypatch: pytest.Mon
     epochs = plan.training.epochs
     assert isinstance(epochs, Mapping)
     assert budget.MOST_EPOCHS > epochs["squeezenet1_1"] == pytest.approx(3 * epochs["mobilenetv2"], abs=3)
+
+
+def test_fine_tuning_comes_out_of_the_epochs(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two packages of a training, fine-tuned 0 or 3 epochs: three epochs on the average."""
+    monkeypatch.setattr(budget, "_measure", lambda *_: _laws(1e-2))
+    plain = _plan("30m")
+    tuned = plain.model_copy(update={"training": plain.training.model_copy(update={"fine_tune_epochs": (0, 3)})})
+    before, after = (budget.resolve(plan, data, print).training.epochs for plan in (plain, tuned))
+    assert isinstance(before, Mapping) and isinstance(after, Mapping)
+    assert max(before.values()) < budget.MOST_EPOCHS
+    assert after == {name: max(budget.LEAST_EPOCHS, epochs - 3) for name, epochs in before.items()}
 
 
 def test_a_slow_backbone_goes_before_the_sizes_of_all(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
