@@ -31,6 +31,7 @@ from coreml_pareto.search.study import PLAN, REQUEST, STORE, Study
 from coreml_pareto.search.teaching import teacher_network, teacher_networks, teacher_recipe
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
+from coreml_pareto.spaces.compression import CALIBRATION_IMAGES, spell
 from coreml_pareto.spaces.distillation import NONE, is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Space, Value, choose_from
@@ -51,6 +52,7 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
     clock = Clock()  # reading the pictures and planning are part of the time that was given
     data = _load(plan, screen)
     _check(plan, data.classes)
+    _check_calibration(plan, min(len(data.train), plan.training.images or len(data.train)))
     plan = _resolved(plan, folder, data, screen, clock)
     data = _limited(data, plan)
     session = _Session(plan, folder, data, screen, clock)
@@ -185,10 +187,10 @@ class _Session:
         candidate, others = result.candidate, (r for r in self.seen.values() if r.trial < result.trial)
         if not isinstance(result.outcome, Scored) or any(_same_training(candidate, r.candidate) for r in others):
             return []
-        choices = [c for c in self.space.compressions if c != candidate.compression]
+        choices = [c for c in self.space.compressions if spell(c) != spell(candidate.compression)]
         draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
         drawn = draws.sample(choices, min(len(choices), self.plan.search.packages_per_training - 1))
-        return [candidate.model_copy(update={"compression": compression}) for compression in drawn]
+        return [self.space.compressed(candidate, compression) for compression in drawn]
 
     def _baselines(self) -> list[Candidate]:
         """Return one plain candidate of each family (fp16 where the limits allow), the quickest to train first."""
@@ -205,7 +207,7 @@ class _Session:
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""
         for compression in (plain.compression, *self.space.compressions):
-            candidate = plain.model_copy(update={"compression": compression})
+            candidate = self.space.compressed(plain, compression)
             try:
                 if not self.laboratory.over(self.laboratory.probe(candidate)):
                     return candidate
@@ -308,6 +310,15 @@ def _without_budget(section: object) -> object:
     if not isinstance(section, dict):
         return section
     return {key: value for key, value in section.items() if key not in ("trials", "timeout")}
+
+
+def _check_calibration(plan: Plan, images: int) -> None:
+    """Refuse a number of calibration images that was asked for and is not there; the usual one takes what there is."""
+    most = max(plan.calibration.images)
+    if "w8a8" in plan.compression and images < most != CALIBRATION_IMAGES:
+        raise UserError(
+            f"calibration.images are training images, of which there are {images}; got {most}: write at most {images}."
+        )
 
 
 def _limited(data: DataSet, plan: Plan) -> DataSet:

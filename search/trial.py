@@ -94,11 +94,12 @@ class Laboratory:
         return broken(score, self.limits, strict=self.strict)
 
     def probe(self, candidate: Candidate) -> Mapping[str, Reading]:
-        """Return the readings that need no training, if a limit asks for any of them.
+        """Return the readings that need no training, if a limit or the compression's own target asks for any of them.
 
         Pruned sizes are those of random weights: the same share of zeros, not the same zeros.
         """
-        if not any(not OBJECTIVES[name].needs_data for name in self.limits):
+        limited = any(not OBJECTIVES[name].needs_data for name in self.limits)
+        if not limited and not candidate.compression.target_bytes:
             return {}
         return static_score(load(self.packager.probe(candidate.network, candidate.compression)), self.target)
 

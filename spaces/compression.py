@@ -168,7 +168,10 @@ def parse(text: str) -> Compression:
     if known == "pruning":
         return check(_pruning(match, number, text))
     if known == "mixed":
-        raise UserError(f"mixed needs bits per weight or a size, e.g. mixed-4 or mixed-500KB; got {text!r}.")
+        raise UserError(
+            f"mixed takes bits per weight or a size, and groups or nothing; got {text!r}: write e.g. mixed-4, mixed-500KB or "
+            "mixed-4/group-16."
+        )
     if number is None and known == "palette":
         raise UserError(f"palette needs a number, e.g. palette-4; got {text!r}.")
     if (number is not None and known != "palette") or match["of"]:

@@ -91,6 +91,10 @@ class Space:
         self.decode(read)
         return values
 
+    def compressed(self, candidate: Candidate, compression: Compression) -> Candidate:
+        """Return a candidate under another of the space's compressions; knobs that this opens take their first value."""
+        return self.decode(choose_from({**self.encode(candidate), "compression": schemes.spell(compression)}))
+
     def networks(self) -> Iterator[Network]:
         """Yield every network of the space once."""
         return _every(self._network)

@@ -14,9 +14,9 @@ INPUT = "For packages that do not say it themselves"
 _DATA = "Pictures: a folder with one folder per class, or `digits`."
 _SPLIT = "train, validation or test."
 _SEED = "Draws splits that the data does not bring. [default: the package's own, else 0]"
-_MEAN = "Tensor inputs: subtracted from pixels in 0..1; one number or three, 0.485,0.456,0.406."
-_STD = "Tensor inputs: divided by; one number or three."
-_LABELS = "Packages without labels: one class per line, in the order of the outputs."
+MEAN = "Tensor inputs: subtracted from pixels in 0..1; one number or three, 0.485,0.456,0.406."
+STD = "Tensor inputs: divided by; one number or three."
+LABELS = "Packages without labels: one class per line, in the order of the outputs."
 
 
 def evaluate_command(
@@ -27,9 +27,9 @@ def evaluate_command(
     device: options.DeviceName = options.DEFAULT_DEVICE,
     release: options.Release = None,
     units: options.Units = "ALL",
-    mean: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=_MEAN)] = None,
-    std: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=_STD)] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", rich_help_panel=INPUT, help=_LABELS)] = None,
+    mean: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=MEAN)] = None,
+    std: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=STD)] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", rich_help_panel=INPUT, help=LABELS)] = None,
     as_json: options.Json = False,
 ) -> None:
     """Run a package on labelled pictures and read its accuracy, size, latency, memory and energy.

@@ -42,6 +42,7 @@ def described(program: Program, found: Inspection) -> dict[str, Any]:
         "package": str(program.path.absolute()),
         "minimum_os": _systems(program)[0],
         "asked": found.asked,
+        "training": _training(program) or None,
         "warning": found.warning or None,
         "notes": list(found.notes),
         "devices": {use.name: use.data for use in _uses(program, found)},
@@ -100,6 +101,8 @@ def _show(program: Program, found: Inspection) -> None:
 
     screen = options.console(markup=False)
     screen.print(f"{program.path.name}, opens on {' / '.join(_systems(program))} and newer", style="bold")
+    if told := _made(program, found):
+        screen.print(told)
     reasons = list(dict.fromkeys(row.reason for row in found.rows if row.reason))
     screen.print(_weight_table(found.rows, reasons))
     for number, reason in enumerate(reasons, 1):
@@ -112,6 +115,29 @@ def _show(program: Program, found: Inspection) -> None:
     if uses := _uses(program, found):
         screen.print(device_table(uses))
         screen.print(device_notes(uses))
+
+
+def _made(program: Program, found: Inspection) -> str:
+    """What was asked of the whole package, and what its metadata says of calibration and fine-tuning."""
+    facts = _training(program)
+    told = [] if found.asked is None else [f"asked {found.asked}"]
+    if "calibration" in facts:
+        told.append(f"{facts['calibration']} of {facts['calibration_images']} images")
+    if facts.get("fine_tune_epochs"):
+        told.append(f"fine-tuned {facts['fine_tune_epochs']} epochs (ratios against the weights trained so)")
+    return ", ".join(told)
+
+
+def _training(program: Program) -> dict[str, Any]:
+    import json
+
+    from coreml_pareto.objectives.preprocessing import PREFIX
+
+    try:
+        facts = json.loads(program.metadata.get(f"{PREFIX}training", "{}"))
+    except ValueError:
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def _weight_table(rows: Sequence[Row], reasons: Sequence[str]) -> Table:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreml_pareto.search.commands import options
+from coreml_pareto.search.commands.evaluate import INPUT, LABELS, MEAN, STD
 from coreml_pareto.spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
     from coreml_pareto.objectives.program import Program
     from coreml_pareto.search.data import DataSet
+    from coreml_pareto.search.evaluation import Normalisation
     from coreml_pareto.search.stages.sensitivity import Calibration, Sensitivity
     from coreml_pareto.search.store import Store
     from coreml_pareto.spaces.candidate import Compression
@@ -44,6 +46,9 @@ def sensitivity_command(
     images: Annotated[int, typer.Option(min=1, help=_IMAGES)] = 128,
     schemes: Annotated[str | None, typer.Option(metavar="NAMES", help=_SCHEMES)] = None,
     release: Annotated[int, typer.Option("--ios", "--os", metavar="N", help=_IOS)] = LATEST,
+    mean: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=MEAN)] = None,
+    std: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=STD)] = None,
+    labels: Annotated[Path | None, typer.Option(metavar="FILE", rich_help_panel=INPUT, help=LABELS)] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help=_PLOT)] = None,
     store: Annotated[Path | None, typer.Option(metavar="DIR", help=_STORE)] = None,
     as_json: options.Json = False,
@@ -58,26 +63,30 @@ def sensitivity_command(
     from coreml_pareto.objectives.program import load, require_finite
     from coreml_pareto.search import evaluation
     from coreml_pareto.search.data import load_data
+    from coreml_pareto.search.report.charts import check_path, save_figure
     from coreml_pareto.search.stages.sensitivity import sensitivity
 
-    program = load(package)
+    if plot is not None:
+        check_path(plot)
+    program, kept = load(package), _store(package, store)
     require_finite(program)
     chosen = _chosen(schemes, release)
     _check(program)
+    given = None if labels is None else evaluation.read_labels(labels)
+    normalisation = evaluation.parse_normalisation(mean, std)
     drawn = evaluation.splitting_of(program, None)
     pictures = load_data(
         data, seed=drawn.seed, validation_share=drawn.validation, test_share=drawn.test,
         max_broken_share=drawn.max_broken, limit=drawn.limit,
     )  # fmt: skip
-    calibration = _calibration(program, pictures, images)
+    calibration = _calibration(program, pictures, images, given, normalisation)
     with _progress(len(chosen)) as tell:
-        found = sensitivity(_store(package, store), package, calibration, chosen, tell)
+        found = sensitivity(kept, package, calibration, chosen, tell)
     if as_json:
         options.print_json(_described(program, found, calibration))
     else:
-        _show(program, found)
+        _show(program, found, named=schemes is not None)
     if plot is not None:
-        from coreml_pareto.search.report.charts import save_figure
         from coreml_pareto.search.report.heatmap import sensitivity_figure
 
         save_figure(sensitivity_figure(found, package.name), plot)
@@ -90,10 +99,14 @@ def _chosen(texts: str | None, release: int) -> tuple[Compression, ...]:
     from coreml_pareto.spaces.compression import check, parse, spell
 
     if texts is None:
-        return legal_forms(release)
+        if forms := legal_forms(release):
+            return forms
+        raise UserError(f"Compressed weights need iOS 16; got --ios {release}: give --ios 16 or a later one.")
     found = tuple(dict.fromkeys(check(parse(text), os=release) for text in texts.split(",") if text.strip()))
     if odd := [spell(row) for row in found if row.scheme in NO_FORM]:
-        raise UserError(f"--schemes names forms of one layer's weight; {', '.join(odd)} is none: leave it out.")
+        raise UserError(
+            f"--schemes names forms of one layer's weight, such as int8/channel; got {', '.join(odd)}: leave out."
+        )
     if not found:
         raise UserError("--schemes names one or more, e.g. int8/channel,palette-4/tensor; got none.")
     return found
@@ -101,28 +114,38 @@ def _chosen(texts: str | None, release: int) -> tuple[Compression, ...]:
 
 def _check(program: Program) -> None:
     """Only weights as the conversion made them can be compressed."""
+    from coreml_pareto.objectives.program.record import heavy_weights as layers
+    from coreml_pareto.objectives.program.record import is_compressed
     from coreml_pareto.search.stages.compress import heavy_weights
 
-    if not any(value.dtype == "float16" for value in heavy_weights(program).values()):
+    compressed = [name for name in layers(program) if is_compressed(program, name)]
+    if compressed or not any(value.dtype == "float16" for value in heavy_weights(program).values()):
+        told = f"{len(compressed)} are compressed already" if compressed else "none is in fp16"
         raise UserError(
-            f"sensitivity compresses weights in fp16; {program.path.name} has none in a convolution or linear layer: give "
-            "the fp16 package of the same network."
+            f"sensitivity compresses the fp16 weights of convolutions and linear layers; of {program.path.name} {told}: "
+            "give the fp16 package of the same network."
         )
 
 
-def _calibration(program: Program, data: DataSet, images: int) -> Calibration:
+def _calibration(
+    program: Program,
+    data: DataSet,
+    images: int,
+    labels: Sequence[str] | None,
+    normalisation: Normalisation | None,
+) -> Calibration:
     """Training images as the package takes them."""
     import numpy as np
 
     from coreml_pareto.search import evaluation
     from coreml_pareto.search.stages.sensitivity import Calibration
 
-    order = evaluation.match_labels(evaluation.labels_of(program, None), data.classes)
+    order = evaluation.match_labels(evaluation.labels_of(program, labels), data.classes)
     rule, _ = evaluation.preprocessing_for(program)
     split = data.train.subset(data.train.sample(min(images, len(data.train)), seed=0))
-    rows = list(evaluation.inputs(program, split, rule, order, None))
+    rows = list(evaluation.inputs(program, split, rule, order, normalisation))
     inputs, targets = (np.concatenate(part) for part in zip(*rows, strict=True))
-    return Calibration(inputs, targets, f"{data.digest} {len(targets)} of train {rule}")
+    return Calibration.of(inputs, targets, data.digest, rule)
 
 
 def _store(package: Path, given: Path | None) -> Store:
@@ -132,7 +155,16 @@ def _store(package: Path, given: Path | None) -> Store:
     own = package.resolve().parents
     if given is None and len(own) > 2 and own[1].name in ("package", "convert") and os.access(own[2], os.W_OK):
         given = own[2]
-    return Store(given or Path(typer.get_app_dir("coreml-pareto")) / "store")
+    root = given or Path(typer.get_app_dir("coreml-pareto")) / "store"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(
+            f"What is measured is kept in a folder; {root} is none and cannot be made: --store DIR."
+        ) from error
+    if not os.access(root, os.W_OK):
+        raise UserError(f"What is measured is kept in a folder; {root} cannot be written: --store DIR.")
+    return Store(root)
 
 
 @contextmanager
@@ -162,15 +194,15 @@ def _described(program: Program, found: Sensitivity, calibration: Calibration) -
     }
 
 
-def _show(program: Program, found: Sensitivity) -> None:
+def _show(program: Program, found: Sensitivity, *, named: bool) -> None:
     screen = options.console(markup=False)
     screen.print(f"{program.path.name}: signal-to-noise ratio of the logits in dB, one layer compressed", style="bold")
     asked = found.compressions
-    columns = [name for name in asked if name in SHOWN] if len(asked) > len(SHOWN) else asked
+    columns = asked if named or len(asked) <= len(SHOWN) else [name for name in asked if name in SHOWN]
     screen.print(_table(program, found, columns))
     lines = [
         f"{found.images} training images, top-1 {found.top1:.1%} uncompressed; ! lost {LOST:.0%} or more of it alone",
-        "empty: the layer would not get smaller",
+        "empty: the layer would not get smaller; pal: palette",
     ]
     if left := [name for name in asked if name not in columns]:
         lines.append(f"{len(left)} more schemes were measured: --json or --plot FILE.html")
@@ -187,7 +219,7 @@ def _table(program: Program, found: Sensitivity, columns: Sequence[str]) -> Tabl
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
     table.add_column("layer", no_wrap=True)
     for name in ("elements", *columns):
-        table.add_column(name.replace("/", "/ "), justify="right")
+        table.add_column(name.replace("palette", "pal").replace("/", "/\n"), justify="right", no_wrap=True)
     cells = {(effect.layer, effect.compression): effect for effect in found.effects}
     for layer, weight in heavy_weights(program).items():
         row = [cells.get((layer, name)) for name in columns]

@@ -7,6 +7,7 @@ panel's axis alone; full colour is the front on all objectives that were asked f
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -78,15 +79,21 @@ def save_figure(figure: go.Figure, path: Path) -> None:
     Raises:
         UserError: another suffix, no such folder, kaleido or the browser is missing.
     """
-    suffix = path.suffix.lower()
-    if suffix not in (".html", ".png"):
-        raise UserError(f"a plot is written as .html or .png; got {path.name!r}; name the file so")
-    if not path.parent.is_dir():
-        raise UserError(f"a plot goes into a folder that exists; {path.parent} does not; create it")
-    if suffix == ".html":
+    check_path(path)
+    if path.suffix.lower() == ".html":
         figure.write_html(path, include_plotlyjs=True, full_html=True)
     else:
         _write_png(figure, path)
+
+
+def check_path(path: Path) -> None:
+    """Refuse, before anything is computed, a file that `save_figure` could not write."""
+    if path.suffix.lower() not in (".html", ".png") or path.is_dir():
+        raise UserError(f"a plot is written as .html or .png; got {path.name!r}; name the file so")
+    if not path.parent.is_dir():
+        raise UserError(f"a plot goes into a folder that exists; {path.parent} does not; create it")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise UserError(f"a plot goes where it can be written; {path} cannot; name another place")
 
 
 def _write_png(figure: go.Figure, path: Path) -> None:

@@ -36,7 +36,10 @@ def sensitivity_figure(found: Sensitivity, name: str) -> go.Figure:
 
 
 def _layout(found: Sensitivity, name: str, layers: int, schemes: int) -> dict[str, Any]:
-    told = f"one layer compressed alone; {found.images} training images, top-1 {found.top1:.1%} uncompressed; white: not smaller"
+    told = (
+        f"one layer compressed alone; {found.images} training images, top-1 {found.top1:.1%} uncompressed; "
+        "layers that get no smaller are left out"
+    )
     return {
         "title": {"text": f"Which layers can bear which schemes: {name}<br><sub>{told}</sub>"},
         "template": "plotly_white",

@@ -64,63 +64,70 @@ def assumed_options(weights: Weights, compression: Compression) -> dict[str, lis
 
 
 def write_within(
-    compression: Compression, options: Mapping[str, list[Option]], source: Path, write: Callable[[Plan], Path]
+    compression: Compression,
+    weights: Weights,
+    options: Mapping[str, list[Option]],
+    source: Path,
+    write: Callable[[Plan], Path],
 ) -> None:
     """Write a package with the best choice within the compression's budget.
 
     Args:
-        options: of every weight of a convolution or linear layer.
-        source: the fp16 package.
+        options: of each of the weights.
+        source: the fp16 package that they are of.
         write: writes (again) under a plan, and returns the package.
 
     Raises:
         UserError: not even the smallest forms are within the budget.
     """
-    whole = 8 * parts(source).total - _bits_of_weights(options)  # bits of everything else
     if compression.average_bits:
-        elements = _bits_of_weights(options) / 16
-        write(_plan(_chosen(compression, options, compression.average_bits * elements, whole)))
+        elements, least = sum(weight.size for weight in weights.values()), least_bits(options)
+        if least > compression.average_bits * elements:
+            raise _too_small(compression, f"{least / elements:.2f} bits per weight")
+        write(_plan(allocate(options, compression.average_bits * elements)))
         return
-    plans: dict[int, Plan] = {}
-    budget = 8.0 * compression.target_bytes - whole
+    _write_within_bytes(compression, weights, options, source, write)
+
+
+def _write_within_bytes(
+    compression: Compression,
+    weights: Weights,
+    options: Mapping[str, list[Option]],
+    source: Path,
+    write: Callable[[Plan], Path],
+) -> None:
+    target, plans = compression.target_bytes, dict[int, Plan]()
+    others = parts(source).total - sum(weight.nbytes for weight in weights.values())
+    budget = 8.0 * (target - others)
     for _ in range(PASSES):
-        chosen = _chosen(compression, options, budget, whole)
+        chosen = allocate(options, max(budget, least_bits(options)))
         size = parts(write(_plan(chosen))).total
         seen = size in plans
         plans[size] = _plan(chosen)
-        if seen or CLOSE * compression.target_bytes <= size <= compression.target_bytes:
+        if seen or CLOSE * target <= size <= target:
             break
         spent = sum(option.bits for option in chosen.values())
-        budget = spent + 8 * (compression.target_bytes - size) - (1 if size > compression.target_bytes else 0)
-    fitting = [known for known in plans if known <= compression.target_bytes]
+        budget = spent + 8 * (target - size) - (1 if size > target else 0)
+    if min(plans) > target:
+        smallest = _plan(allocate(options, least_bits(options)))
+        size = parts(write(smallest)).total
+        plans[size] = smallest
+    fitting = [known for known in plans if known <= target]
     if not fitting:
-        raise _too_small(compression, min(plans))
+        raise _too_small(compression, f"{min(plans):,} bytes")
     if size != max(fitting):
         write(plans[max(fitting)])
-
-
-def _chosen(
-    compression: Compression, options: Mapping[str, list[Option]], bits: float, whole: float
-) -> dict[str, Option]:
-    if least_bits(options) > bits:
-        raise _too_small(compression, round((least_bits(options) + whole) / 8))
-    return allocate(options, bits)
 
 
 def _plan(chosen: Mapping[str, Option]) -> Plan:
     return {name: parse(option.form) for name, option in chosen.items() if option.form}
 
 
-def _too_small(compression: Compression, least: int) -> UserError:
+def _too_small(compression: Compression, least: str) -> UserError:
     return UserError(
-        f"{spell(compression)} must leave room for the smallest form of every layer, which makes about {least:,} bytes "
-        "in this network: raise the target, or leave it out."
+        f"{spell(compression)} must leave room for the smallest forms of all layers; in this network they make {least}: "
+        "raise the target, or leave it out."
     )
-
-
-def _bits_of_weights(options: Mapping[str, list[Option]]) -> float:
-    """Of the weights as they are: the first option of each."""
-    return sum(own[0].bits for own in options.values())
 
 
 def _untouched(weights: Weights) -> dict[str, list[Option]]:

@@ -23,7 +23,7 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.record import ASKED, read_record
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.allocate import Option
-from coreml_pareto.search.stages.compress import Plan, compress, heavy_weights
+from coreml_pareto.search.stages.compress import Plan, Weights, compress, heavy_weights
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
 from coreml_pareto.search.stages.recover import Recovered, Tuning, folded, recover, renamed, tuner, weights_in_order
@@ -31,7 +31,7 @@ from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
 from coreml_pareto.search.stages.train import Trained, preprocessing_of
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
-from coreml_pareto.spaces.candidate import Compression, Network, digest_of
+from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import describe, minimum_os, parse, spell
 from coreml_pareto.spaces.families import build
 
@@ -43,6 +43,9 @@ RECORD = 512
 """Characters of the training's record in a package, or a multiple where a teacher's path is very long."""
 SENSITIVITY_IMAGES = 128
 """Training images on which the layers' sensitivity is measured for mixed precision."""
+KEPT_DB = 50.0
+"""Signal-to-noise ratio above which a weight counts as stored as it was trained: 8-bit integers with offsets move by the
+last bit of fp16 (58 dB and more), all other forms not at all."""
 PROBE_CALIBRATION = 8
 """Calibration images of a W8A8 probe: ranges differ from the trained network's, bytes do not."""
 
@@ -91,6 +94,8 @@ class Packager:
             raise RuntimeError(doubt or f"{program.path} has no record of its layers.")
         plan = {name: parse(row.applied) for name, row in record.layers.items() if row.applied}
         layers = weights_in_order(folded(trained), trained.network.resolution)
+        if len(layers) != len(record.layers):
+            raise RuntimeError(_not_kept(trained.network, f"{len(layers)} weights become {len(record.layers)}"))
         return renamed(plan, record.layers, layers)
 
     def _produce(
@@ -106,6 +111,8 @@ class Packager:
             else:
                 converted = self._converted(key, network, compression, source)
                 compress(converted, target, compression, {ASKED: spell(compression)}, probe=source is None)
+            if isinstance(source, Recovered):
+                _require_kept(target, network)
 
         package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
         return self.store.produce("package", package_key, make) / "model.mlpackage"
@@ -121,17 +128,17 @@ class Packager:
             compress(converted, target, compression, {ASKED: spell(compression)}, plan=plan, probe=source is None)
             return target
 
+        weights = heavy_weights(load(converted))
         if known is None or source is None:
-            write_within(compression, self._options(converted, network, compression, source), converted, write)
+            options = self._options(weights, converted, network, compression, source)
+            write_within(compression, weights, options, converted, write)
             return
-        layers = weights_in_order(source.module(), network.resolution)
-        write(renamed(known, layers, heavy_weights(load(converted))))
+        write(renamed(known, weights_in_order(source.module(), network.resolution), weights))
 
     def _options(
-        self, converted: Path, network: Network, compression: Compression, source: Source | None
+        self, weights: Weights, converted: Path, network: Network, compression: Compression, source: Source | None
     ) -> dict[str, list[Option]]:
         """What each layer may be under mixed precision, and the harm of it."""
-        weights = heavy_weights(load(converted))
         if source is None:
             return assumed_options(weights, compression)
         found = sensitivity(self.store, converted, self.calibration(network), forms_for(compression))
@@ -142,8 +149,7 @@ class Packager:
         split = self.data.train
         rows = split.sample(min(SENSITIVITY_IMAGES, len(split)), seed=0)
         rule = preprocessing_of(network)
-        identity = f"{self.data.digest} {len(rows)} of train {digest_of(rule.model_dump())}"
-        return Calibration(split.images(rule)[rows], split.targets[rows], identity)
+        return Calibration.of(split.images(rule)[rows], split.targets[rows], self.data.digest, rule)
 
     def _converted(self, key: str, network: Network, compression: Compression, source: Source | None) -> Path:
         """Return the uncompressed package for a compression's minimum OS and precision, converted once for each."""
@@ -172,7 +178,7 @@ class Packager:
         model, _ = convert_w8a8(
             module,
             split.images(preprocessing_of(network))[rows],
-            self._wrapping(network, source),
+            self._wrapping(network, source, compression),
             calibration=compression.calibration,
             train=train,
             minimum_os=minimum_os(compression),
@@ -181,14 +187,14 @@ class Packager:
         model.user_defined_metadata[ASKED] = spell(compression)
         return model
 
-    def _wrapping(self, network: Network, source: Source | None) -> Wrapping:
+    def _wrapping(self, network: Network, source: Source | None, compression: Compression | None = None) -> Wrapping:
         names = self.data.classes
         shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
         return Wrapping(
             network=network,
             classes=names,
             preprocessing=preprocessing_of(network),
-            metadata={**self._provenance(network), f"{PREFIX}training": training_record(source)},
+            metadata={**self._provenance(network), f"{PREFIX}training": training_record(source, compression)},
             description=f"Classifies images into {len(names)} classes ({shown}) with {network.label}",
         )
 
@@ -208,10 +214,32 @@ class Packager:
         }
 
 
-def training_record(source: Source | None) -> str:
-    """Return as JSON how a network was trained: key, recipe, initial weights, epochs under its compression.
+def _require_kept(package: Path, network: Network) -> None:
+    """Refuse a package that does not hold the weights which were trained: they were stored once more, with a loss."""
+    record, _ = read_record(load(package))
+    lost = (
+        [name for name, row in record.layers.items() if row.snr_db is not None and row.snr_db < KEPT_DB]
+        if record
+        else []
+    )
+    if lost:
+        raise RuntimeError(_not_kept(network, f"{len(lost)} weights are changed, {lost[0]} for one"))
+
+
+def _not_kept(network: Network, what: str) -> str:
+    return (
+        f"the conversion of {network.label} changes the weights that fine-tuning trained ({what}: scales are merged into "
+        "them, or equal ones are stored once); take 0 fine_tune_epochs for this network"
+    )
+
+
+def training_record(source: Source | None, integers: Compression | None = None) -> str:
+    """Return as JSON how a network was trained: key, recipe, initial weights, and what its compression trained or saw.
 
     Padded with spaces to the same length for (nearly) every training, so that a probe's package has the same bytes.
+
+    Args:
+        integers: the W8A8 whose package this is, which is calibrated, and fine-tuned without a training of its own.
     """
     facts: dict[str, object] = {}
     if source is not None:
@@ -219,6 +247,9 @@ def training_record(source: Source | None) -> str:
         facts = {"key": source.key, "initial_weights": weights, "recipe": recipe}
     if isinstance(source, Recovered):
         facts["fine_tune_epochs"] = len(source.record["history"])
+    if source is not None and integers is not None:
+        names = ("fine_tune_epochs", "calibration", "calibration_images")
+        facts |= {name: getattr(integers, name) for name in names}
     text = json.dumps(facts, sort_keys=True)
     return text.ljust(RECORD * math.ceil(len(text) / RECORD))
 

@@ -105,6 +105,11 @@ class Calibration:
     targets: NDArray[np.int64]
     identity: str
 
+    @classmethod
+    def of(cls, inputs: Array, targets: NDArray[np.int64], data: str, rule: object) -> Calibration:
+        """Name training images by the digest of their data set, how many they are, and the pre-processing rule."""
+        return cls(inputs, targets, f"{data} {len(targets)} of train {rule}")
+
 
 @final
 @dataclass(frozen=True)

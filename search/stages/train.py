@@ -237,6 +237,7 @@ class Training:
         self, trainer: Trainer, network: Network, recipe: Recipe, module: nn.Module, teacher: Trained | None,
         work: Path, seed: int, progress: Progress, *, inference: bool = False, follow: Follow = _nothing,
     ) -> None:  # fmt: skip
+        torch.manual_seed(seed)  # the adapters of feature maps draw from the global generator
         self.network, self.recipe, self.work, self.inference, self.follow = network, recipe, work, inference, follow
         self.device = pick_device(trainer.device)
         self.module = module.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -118,6 +118,12 @@ def test_what_no_trial_could_be_made_with_is_refused_before_the_folder_exists(tm
     assert not folder.exists()
 
 
+def test_more_calibration_images_than_there_are_are_refused_before_the_folder_exists(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"calibration.images are training images, of which there are 210; got 5000"):
+        _search(tmp_path / "run", compression=["w8a8"], calibration={"images": [8, 5000]})
+    assert not (tmp_path / "run").exists()
+
+
 def test_the_same_pictures_by_another_name_are_the_same_study(tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     for label, shade in (("dark", 20), ("light", 220)):
@@ -141,6 +147,25 @@ def test_limits_end_candidates_before_their_training(tmp_path: Path) -> None:
     told = study.trials[over[0].trial]
     assert told.state.name == "COMPLETE" and told.values[0] == float("-inf")
     assert told.constraints["size"] > 0
+
+
+def test_further_packages_are_calibrated_and_fine_tuned_as_the_study_allows(tmp_path: Path) -> None:
+    """Neither 0 epochs nor 128 images are among the choices; no trial is asked twice or left out."""
+    run, _ = _search(
+        tmp_path / "run",
+        networks={"backbones": ["squeezenet1_1"], "width": [0.25], "resolution": [32], "pretrained": False},
+        compression=["fp16", "w8a8", "mixed-3"],
+        calibration={"images": [8, 16], "method": ["min-max", "percentile"]},
+        training={"epochs": [1], "fine_tune_epochs": [1, 2], "batch_size": 32, "device": "cpu"},
+        search={"trials": 4, "seed": 0, "packages_per_training": 3},
+    )
+    assert [type(result.outcome) for result in run.results] == [Scored] * 4
+    first = [result.candidate.compression for result in run.results[:3]]
+    assert {form.scheme for form in first} == {"fp16", "w8a8", "mixed"}
+    for form in (result.candidate.compression for result in run.results):
+        assert form.fine_tune_epochs in ((0,) if form.scheme == "fp16" else (1, 2))
+        assert form.calibration_images in ((8, 16) if form.scheme == "w8a8" else (0,))
+    assert len({result.candidate.digest for result in run.results}) == 4
 
 
 def test_probes_weigh_what_the_trained_package_weighs(tmp_path: Path) -> None:

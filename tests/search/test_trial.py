@@ -17,6 +17,7 @@ from coreml_pareto.search.stages.train import Step, Trainer, preprocessing_of
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.compression import parse
 from coreml_pareto.spaces.errors import UserError
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
@@ -67,6 +68,15 @@ def test_a_limit_that_cannot_be_kept_ends_the_candidate_untrained(tmp_path: Path
     outcome = _laboratory(Store(tmp_path), {"size": 1000.0}).evaluate(CANDIDATE, steps.append, _silent)
     assert isinstance(outcome, Infeasible)
     assert outcome.limits == ("size",) and "top1" not in outcome.score
+    assert steps == []
+
+
+def test_a_target_that_no_form_can_meet_ends_the_candidate_untrained(tmp_path: Path) -> None:
+    steps: list[Step] = []
+    candidate = CANDIDATE.model_copy(update={"compression": parse("mixed-4KB")})
+    outcome = _laboratory(Store(tmp_path)).evaluate(candidate, steps.append, _silent)
+    assert isinstance(outcome, Failed) and outcome.stage == "probe"
+    assert "mixed-4KB must leave room for the smallest forms of all layers" in outcome.cause
     assert steps == []
 
 

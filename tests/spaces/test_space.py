@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coreml_pareto.spaces.candidate import Candidate, Compression
-from coreml_pareto.spaces.compression import every_compression, parse
+from coreml_pareto.spaces.compression import every_compression, parse, spell
 from coreml_pareto.spaces.distillation import NONE, DistillationSpace
 from coreml_pareto.spaces.families import TIMM, backbone_of, check_network, family_of
 from coreml_pareto.spaces.space import SMALL_IMAGE, Knob, Space, choose_from
@@ -163,6 +163,17 @@ def test_neighbours_are_legal_other_and_symmetric_among_the_same_knobs(space: Sp
         if space.encode(neighbour).keys() == own.keys():  # no knob opened or closed
             assert candidate in space.neighbours(neighbour)
             assert sum(space.encode(neighbour)[name] != own[name] for name in own) == 1
+
+
+@settings(max_examples=60)
+@given(SPACES, st.integers(0, 2**32))
+def test_another_compression_is_one_of_the_space(space: Space, seed: int) -> None:
+    candidate, members = space.decode(randomly(seed)), set(brute_force(space))
+    for compression in space.compressions:
+        other = space.compressed(candidate, compression)
+        assert as_tuple(other) in members and spell(other.compression) == spell(compression)
+        assert (other.network, other.recipe) == (candidate.network, candidate.recipe)
+    assert space.compressed(candidate, candidate.compression) == candidate
 
 
 def test_neighbours_connect_the_whole_space() -> None:

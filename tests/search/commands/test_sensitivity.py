@@ -10,10 +10,13 @@ from typing import Any
 import pytest
 
 from coreml_pareto.search.data import load_data
+from coreml_pareto.search.stages.compress import compress
 from coreml_pareto.search.stages.convert import convert, save
 from coreml_pareto.search.stages.package import Packager, randomised
+from coreml_pareto.search.stages.sensitivity import sensitivity
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network
+from coreml_pareto.spaces.compression import parse
 
 NETWORK = Network(
     family="mobilenet", backbone="mobilenetv3_small", width=0.35, resolution=32, stem_stride=1, classes=10
@@ -72,7 +75,10 @@ def test_a_store_may_be_named(command: Callable[..., Any], package: Path, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--schemes", "w8a8"), "w8a8 is none: leave it out"),
+        (("--schemes", "w8a8"), "got w8a8: leave out"),
+        (("--ios", "15"), "Compressed weights need iOS 16; got --ios 15"),
+        (("--plot", "/nowhere/map.html"), "a plot goes into a folder that exists"),
+        (("--store", "/proc/nowhere"), "What is measured is kept in a folder"),
         (("--schemes", ","), "got none"),
         (("--schemes", "palette-9"), "Core ML has no palette with 9 bits"),
         (("--schemes", "int4/channel", "--ios", "16"), "needs iOS 18"),
@@ -95,3 +101,23 @@ def test_a_package_without_fp16_weights_is_refused(command: Callable[..., Any], 
     answer = command("sensitivity", str(whole), "--data", "digits", "--images", "4")
     assert answer.code == 2
     assert "give the fp16 package of the same network" in answer.err
+
+
+def test_a_compressed_package_is_refused(command: Callable[..., Any], package: Path, tmp_path: Path) -> None:
+    """Also where some small layers stayed in fp16: the others would be left out without a word."""
+    compress(package, tmp_path / "small.mlpackage", parse("int8/channel"))
+    answer = command("sensitivity", str(tmp_path / "small.mlpackage"), "--data", "digits", "--images", "4")
+    assert answer.code == 2
+    assert "40 are compressed already: give the fp16 package of the same network" in answer.err
+
+
+def test_the_record_is_that_of_mixed_precision(command: Callable[..., Any], package: Path, tmp_path: Path) -> None:
+    """What a search measured for mixed precision is found by the command."""
+    data = load_data("digits")
+    packager = Packager(Store(tmp_path), data, {"seed": 0})
+    found = sensitivity(Store(tmp_path), package, packager.calibration(NETWORK), (parse("palette-1/tensor"),))
+    before = set((tmp_path / "sensitivity").iterdir())
+    arguments = ("--data", "digits", "--schemes", "palette-1/tensor", "--store", str(tmp_path), "--json")
+    described = json.loads(command("sensitivity", str(package), *arguments).out)
+    assert set((tmp_path / "sensitivity").iterdir()) == before
+    assert described["top1"] == found.top1

@@ -182,7 +182,7 @@ class Packages:
         weights = heavy_weights(load(source))
         effects = [] if probe else self.sensitivity(name, source, forms_for(compression)).effects
         options = assumed_options(weights, compression) if probe else measured_options(weights, effects)
-        write_within(compression, options, source, write)
+        write_within(compression, weights, options, source, write)
         return Compressed(target, found[-1])
 
     def calibration(self, name: str) -> Calibration:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def test_no_uniform_scheme_of_as_many_bits_harms_less(packages: Any, name: str, 
         plans.append(plan)
         return source
 
-    write_within(parse("mixed-4").model_copy(update={"average_bits": spent / elements}), options, source, write)
+    mixed = parse("mixed-4").model_copy(update={"average_bits": spent / elements})
+    write_within(mixed, weights, options, source, write)
     chosen = [
         next(o for o in own if o.form == (spell(plans[0][layer]) if layer in plans[0] else None))
         for layer, own in options.items()
@@ -81,18 +83,40 @@ def test_a_target_above_the_plain_package_leaves_it_plain(packages: Any, tmp_pat
         written.append(source)
         return source
 
-    write_within(mixed, assumed_options(weights, mixed), source, write)
+    write_within(mixed, weights, assumed_options(weights, mixed), source, write)
     assert len(written) <= 2
 
 
-def test_a_target_below_the_smallest_forms_is_refused(packages: Any) -> None:
+def test_the_least_target_is_met_and_what_is_below_it_is_refused(packages: Any, tmp_path: Path) -> None:
+    """The size that a refusal names is one that can be reached."""
     source = packages.saved(packages.converted("squeezenet1_1", 16))
-    mixed = parse("mixed-10KB")
-    options = assumed_options(heavy_weights(load(source)), mixed)
-    with pytest.raises(
-        UserError, match=r"^mixed-10KB must leave room for the smallest form of every layer, which makes"
-    ):
-        write_within(mixed, options, source, lambda plan: source)
+    weights = heavy_weights(load(source))
+
+    def attempt(text: str) -> int:
+        mixed = parse(text)
+
+        def write(plan: Any) -> Path:
+            compress(source, tmp_path / "x.mlpackage", mixed, plan=plan, probe=True)
+            return tmp_path / "x.mlpackage"
+
+        write_within(mixed, weights, assumed_options(weights, mixed), source, write)
+        return int(packages.package_bytes(tmp_path / "x.mlpackage"))
+
+    with pytest.raises(UserError) as refused:
+        attempt("mixed-10KB")
+    told = re.match(r"mixed-10KB must leave room for .* they make ([\d,]+) bytes: raise the target", str(refused.value))
+    assert told is not None
+    least = int(told[1].replace(",", ""))
+    assert attempt(f"mixed-{(least + 64) / 1000}KB") <= least + 64  # the package tells its target
+    with pytest.raises(UserError, match="must leave room"):
+        attempt(f"mixed-{(least - 64) / 1000}KB")
+
+
+def test_too_few_bits_are_refused_in_bits(packages: Any) -> None:
+    source = packages.saved(packages.converted("squeezenet1_1", 16))
+    weights, mixed = heavy_weights(load(source)), parse("mixed-1")
+    with pytest.raises(UserError, match=r"they make 1\.\d\d bits per weight: raise the target"):
+        write_within(mixed, weights, assumed_options(weights, mixed), source, lambda plan: source)
 
 
 def test_a_plan_goes_with_mixed_precision_only(packages: Any, tmp_path: Path) -> None:

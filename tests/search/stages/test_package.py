@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from torch import nn
 
 from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.objectives.program import load
@@ -82,6 +84,9 @@ def test_w8a8_is_fine_tuned_with_its_ranges(bench: Bench) -> None:
     assert bench.steps and bench.steps[-1].done == 1
     assert package != bench.packager.package(bench.trained, parse("w8a8"))
     assert {file.name for file in package.parent.iterdir()} == {"model.mlpackage"}
+    facts = json.loads(load(package).metadata[f"{PREFIX}training"])
+    assert (facts["fine_tune_epochs"], facts["calibration"], facts["calibration_images"]) == (1, "min-max", 128)
+    assert len(load(package).metadata[f"{PREFIX}training"]) == 512  # as a probe's
 
 
 def test_a_fine_tuning_is_paid_once(bench: Bench) -> None:
@@ -89,6 +94,26 @@ def test_a_fine_tuning_is_paid_once(bench: Bench) -> None:
     bench.steps.clear()
     bench.packager.package(bench.trained, tuned("palette-2/tensor"), bench.tuning)
     assert bench.steps == []
+
+
+@pytest.mark.parametrize("text", ["mixed-3", "palette-2/tensor"])
+def test_a_conversion_that_changes_trained_weights_is_refused(
+    bench: Bench, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a layer scale does, which coremltools merges into the weight before it, or a dead network, whose weights are one."""
+    forward = nn.Conv2d.forward
+    scales = torch.linspace(0.5, 1.5, 1000)
+
+    def scaled(self: nn.Conv2d, x: torch.Tensor) -> torch.Tensor:
+        return forward(self, x) * scales[: self.out_channels].reshape(1, -1, 1, 1)
+
+    monkeypatch.setattr(nn.Conv2d, "forward", scaled)
+    monkeypatch.setattr("coreml_pareto.search.stages.recover._PLAIN", (scaled, nn.Linear.forward))
+    other = tuned(text).model_copy(update={"fine_tune_epochs": 2})
+    with pytest.raises(
+        RuntimeError, match=r"the conversion of squeezenet1_1×0.25 .* take 0 fine_tune_epochs for this network"
+    ):
+        bench.packager.package(bench.trained, other, bench.tuning)
 
 
 def test_nothing_is_fine_tuned_with_nothing(bench: Bench) -> None:
