@@ -9,7 +9,8 @@ included: only GPU against Neural Engine is published, 8.6 to 10.5. Activations 
 writes more than 2 MB, and only the excess counts (sources disagree between 2 and 32 MB, so there is no cliff).
 
 Check: ResNet-18 on a Mac 2.5 mJ (2.6 published). The intervals, value / f .. value * f with f = 3 on Macs, 4 on phones
-and 5 on a phone's GPU and CPU, are judgement: two networks whose intervals overlap are not told apart by it.
+and 5 on a phone's GPU and CPU, are judgement. They are wide because of k and u, which two packages on one unit share:
+those are compared by the ratio of their energies (`energy_ratio`), for which every reading carries its terms.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ from collections.abc import Sequence
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Device, Target
 from coreml_pareto.objectives.devices.priors import Unit
+from coreml_pareto.objectives.energy_ratio import TERMS, Terms
 from coreml_pareto.objectives.latency import unit_milliseconds
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import Reading
-from coreml_pareto.objectives.workload import eta, is_w8a8, total, units
+from coreml_pareto.objectives.workload import eta, is_w8a8, macs, total, units
 
 
 def energy(costs: Sequence[Cost], target: Target) -> dict[str, Reading]:
@@ -30,28 +32,36 @@ def energy(costs: Sequence[Cost], target: Target) -> dict[str, Reading]:
     unit = min(units(costs, target), key=lambda name: unit_milliseconds(costs, target, name)[0])
     chip = priors.chip_class(target.device.soc)
     factor = priors.ENERGY_INTERVAL[chip, unit == "Neural Engine"]
-    value = unit_millijoules(costs, target, unit)
+    terms = unit_terms(costs, target, unit)
+    value = terms.millijoules
     conditions = target.conditions | {
         "unit": unit,
         "method": f"prior: dispatch, MACs by precision, bytes; interval x/÷{factor:g}, 80 % by judgement",
         "covers": "the computing unit and its memory traffic, not the screen or the rest of the system",
+        TERMS: terms.text,
     }
     millijoules = Reading(value, "mJ", value / factor, value * factor, "estimated", conditions)
     return {"energy_mj": millijoules} | battery_readings(millijoules, target.device)
 
 
-def unit_millijoules(costs: Sequence[Cost], target: Target, unit: Unit) -> float:
-    """Estimated mJ of one inference on one unit."""
+def unit_terms(costs: Sequence[Cost], target: Target, unit: Unit) -> Terms:
+    """Estimated mJ of one inference on one unit, part by part."""
     int8 = unit == "Neural Engine" and target.device.soc in priors.INT8_CHIPS
     on_chip = priors.ON_CHIP_BYTES.value
     plain = total((c for c in costs if not (int8 and is_w8a8(c))), eta=eta(target, unit), on_chip_bytes=on_chip)
     # Its activations are int8: half the bytes of the table, which counts what convolutions read as dequantised fp16.
     w8a8 = total((c for c in costs if int8 and is_w8a8(c)), eta=1.0, on_chip_bytes=2 * on_chip)
     moved = plain.effective_weight_bytes + plain.spilled_bytes + w8a8.effective_weight_bytes + w8a8.spilled_bytes / 2
-    picojoules = priors.MAC_PJ.value * plain.macs + priors.W8A8_MAC_PJ.value * w8a8.macs + priors.BYTE_PJ.value * moved
     device = priors.PHONE_ENERGY.value if priors.chip_class(target.device.soc) == "phone" else 1.0
-    slower = 1.0 if unit == "Neural Engine" else priors.OTHER_UNITS.value
-    return device * slower * (priors.DISPATCH_MJ.value + 1e-9 * picojoules)
+    scale = device * (1.0 if unit == "Neural Engine" else priors.OTHER_UNITS.value)
+    matrix = macs(c for c in costs if c.group == "matrix" and not (int8 and is_w8a8(c)))
+    return Terms(
+        dispatch=scale * priors.DISPATCH_MJ.value,
+        macs=1e-9 * scale * priors.MAC_PJ.value * (plain.macs - matrix),
+        matrix_macs=1e-9 * scale * priors.MAC_PJ.value * matrix,
+        int8_macs=1e-9 * scale * priors.W8A8_MAC_PJ.value * w8a8.macs,
+        bytes=1e-9 * scale * priors.BYTE_PJ.value * moved,
+    )
 
 
 def battery_readings(millijoules: Reading, device: Device) -> dict[str, Reading]:

@@ -8,7 +8,8 @@ the compute precision when the model is loaded, as Apple's guide documents for i
 (`program.liveness`). IO: a BGRA picture, its fp16 tensor (or the tensor input) and the outputs.
 
     value   r_w = 1, kappa = 1, L = liveness peak
-    low     r_w = 1, kappa = 1, L = liveness peak with element-wise operations in place
+    low     r_w = 1, kappa = 1, L = liveness peak with element-wise operations in place; IO is the picture alone, because
+            the tensors of input and output are part of L already
     high    r_w = 2 (a copy while the model is specialised), kappa = 2 (padding), L = max(peak, half of all activations)
 
 Which planner the Neural Engine's compiler uses is not public, and no footprint of a small classifier is published, so
@@ -32,7 +33,7 @@ def memory(program: Program, target: Target, unit: Unit) -> dict[str, Reading]:
         "weights": "as stored" if kept == stored_bytes(program) else f"expanded where the {unit} does not stream them",
         "method": "weights + liveness peak + input and output; bounds by argument, none published to compare with",
     }
-    low = kept + live.fused_peak_bytes + io
+    low = kept + live.fused_peak_bytes + picture_bytes(program)
     value = kept + live.peak_bytes + io
     high = 2 * kept + 2 * max(live.peak_bytes, live.naive_bytes // 2) + io
     return {"memory_bytes": Reading(value, "B", low, high, "estimated", conditions)}
@@ -60,10 +61,14 @@ def stored_bytes(program: Program) -> int:
 def input_output_bytes(program: Program) -> int:
     """The picture as BGRA and as fp16 tensor, or the tensor input; probabilities and other outputs."""
     if isinstance(program.input, ImageInput):
-        pixels = program.input.width * program.input.height
         channels = 1 if program.input.color_layout.startswith("GRAYSCALE") else 3
-        read = 4 * pixels + 2 * channels * pixels
+        read = picture_bytes(program) + 2 * channels * program.input.width * program.input.height
     else:
         read = program.input.type.nbytes
     outputs = {*program.output, *((program.probabilities,) if program.probabilities else ())}
     return read + sum(program.types[name].nbytes for name in outputs if name in program.types)
+
+
+def picture_bytes(program: Program) -> int:
+    """The picture as it comes, BGRA; nothing where the program takes a tensor."""
+    return 4 * program.input.width * program.input.height if isinstance(program.input, ImageInput) else 0

@@ -2,7 +2,9 @@
 
 The front holds what no other package within the limits beats on every objective. The recommendation is the front's
 package with the smallest augmented Chebyshev distance to the ideal (`objectives.pareto`), or the best on one objective.
-Nothing is run again: everything here is read from the record.
+Energies are compared by their ratio (`objectives.energy_ratio`): packages that it does not tell from the lowest one are
+ordered by latency, which energy follows on one unit, and the reason says so. Nothing is run again: everything here is
+read from the record.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import numpy as np
 
 from coreml_pareto.objectives import pareto
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
+from coreml_pareto.objectives.energy_ratio import Ratio, ratio
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.figures import SCALES, amount, figure
 from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
@@ -23,6 +26,9 @@ from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.errors import UserError
 
 BALANCED: Final = "balanced"
+ENERGY: Final = "energy"
+_MILLIJOULES: Final = OBJECTIVES[ENERGY].reading
+_MILLISECONDS: Final = OBJECTIVES["latency"].reading
 RUNNERS_UP: Final = 2
 _SUPERLATIVE: Final = {
     "accuracy": "highest top-1", "latency": "lowest latency", "size": "smallest package",
@@ -35,8 +41,8 @@ _SUPERLATIVE: Final = {
 class Difference:
     """How another package differs from the chosen one on one objective.
 
-    `change` is the other's reading minus the chosen one's; `overlap` says that their intervals do, so that the two
-    are not distinguishable on this objective.
+    `change` is the other's reading minus the chosen one's; `overlap` says that their intervals do (of energies: that
+    the interval of their ratio holds 1), so that the two are not distinguishable on this objective.
     """
 
     objective: Objective
@@ -145,7 +151,14 @@ def differences(other: Result, chosen: Result, objectives: Sequence[Objective]) 
 def _difference(other: Result, chosen: Result, objective: Objective) -> Difference:
     a, b = other.score[objective.reading], chosen.score[objective.reading]
     better = losses(other.score, [objective]) < losses(chosen.score, [objective])
-    return Difference(objective, a.value - b.value, better, a.value != b.value and a.low <= b.high and b.low <= a.high)
+    alike = not _ratio(other, chosen).ranks if objective.name == ENERGY else a.low <= b.high and b.low <= a.high
+    return Difference(objective, a.value - b.value, better, a.value != b.value and alike)
+
+
+def _ratio(first: Result, second: Result) -> Ratio:
+    """Energy of one over that of the other; both have the reading."""
+    same = first.candidate.network == second.candidate.network
+    return ratio(first.score[_MILLIJOULES], second.score[_MILLIJOULES], same_network=same)
 
 
 def _feasible(run: Run, limits: Limits, strict: bool) -> list[Result]:
@@ -167,7 +180,25 @@ def _ranked(results: Sequence[Result], objectives: Sequence[Objective], priority
         return complete
     points = np.array([losses(result.score, objectives) for result in complete])
     first = names.index(priority) if priority in names else None
-    return [complete[i] for i in pareto.shortlist(points, [row.logarithmic for row in objectives], first)]
+    ranked = [complete[i] for i in pareto.shortlist(points, [row.logarithmic for row in objectives], first)]
+    return _by_latency_where_energy_is_alike(ranked) if first is not None and priority == ENERGY else ranked
+
+
+def _by_latency_where_energy_is_alike(ranked: Sequence[Result]) -> list[Result]:
+    """Those not told from the lowest energy, which comes first, by latency; then the others as they are."""
+    alike = alike_in_energy(ranked)
+    return sorted(alike, key=_milliseconds) + [result for result in ranked if result not in alike]
+
+
+def alike_in_energy(results: Sequence[Result]) -> list[Result]:
+    """The result with the lowest energy, and those whose ratio to it does not exclude 1."""
+    lowest = min(results, key=lambda result: result.score[_MILLIJOULES].value)
+    return [result for result in results if result is lowest or not _ratio(result, lowest).ranks]
+
+
+def _milliseconds(result: Result) -> float:
+    reading = result.score.get(_MILLISECONDS)
+    return math.inf if reading is None else reading.value
 
 
 def _reason(ranked: Sequence[Result], found: Sequence[Result], axes: Sequence[Objective], priority: str) -> str:
@@ -179,7 +210,8 @@ def _reason(ranked: Sequence[Result], found: Sequence[Result], axes: Sequence[Ob
         said = _listed([_figure(chosen, row) for row in known])
         return f"All {len(found)} packages on the front are equal ({said}): the earliest trial is taken."
     if priority != BALANCED and all(OBJECTIVES[priority].reading in result.score for result in ranked):
-        return _priority_reason(ranked, found, OBJECTIVES[priority])
+        told = _energy_reason if priority == ENERGY and len(ranked) > 1 else _priority_reason
+        return told(ranked, found, OBJECTIVES[priority])
     compared = [f"{_figure(chosen, row)} ({_best_of(found, chosen, row)})" for row in known]
     return f"The best balance among {len(found)} packages on the front: {_listed(compared)}."
 
@@ -194,6 +226,29 @@ def _priority_reason(ranked: Sequence[Result], found: Sequence[Result], row: Obj
         return f"{said}, as trial {ranked[1].trial} has; the better balance on the other objectives decides."
     overlap = " (intervals overlap)" if gap.overlap else ""
     return f"{said}, {amount(row.name, gap.change)} ahead of trial {ranked[1].trial}{overlap}."
+
+
+def _energy_reason(ranked: Sequence[Result], found: Sequence[Result], row: Objective) -> str:
+    """Whether energy decides, or latency among those that energy does not tell apart."""
+    chosen, alike = ranked[0], alike_in_energy(ranked)
+    if len(alike) == 1:
+        apart = _ratio(ranked[1], chosen)
+        return (
+            f"The lowest energy among {len(found)} packages on the front: {_figure(chosen, row)}; trial "
+            f"{ranked[1].trial} takes {apart.value:.3g} times as much ({apart.low:.3g}–{apart.high:.3g})."
+        )
+    others = f"{len(alike) - 1} other{'s' if len(alike) > 2 else ''}"
+    if not math.isfinite(_milliseconds(chosen)):
+        return f"Energy ({_figure(chosen, row)}) does not tell it from {others}; the balance on the other objectives decides."
+    lowest = min(alike, key=lambda result: result.score[_MILLIJOULES].value)
+    apart = _ratio(chosen, lowest)
+    against = (
+        "" if chosen is lowest else (f", {apart.value:.3g} times the lowest (80 %: {apart.low:.3g}–{apart.high:.3g})")
+    )
+    return (
+        f"Decided by latency: {_figure(chosen, OBJECTIVES['latency'])}, the lowest of {len(alike)} packages that energy "
+        f"does not tell apart ({_figure(chosen, row)}{against})."
+    )
 
 
 def _best_of(found: Sequence[Result], chosen: Result, row: Objective) -> str:

@@ -16,10 +16,12 @@ from typing import Annotated
 import typer
 
 from coreml_pareto.search.commands.best import best_command
+from coreml_pareto.search.commands.device_kit import device_kit_command
 from coreml_pareto.search.commands.devices import devices_command
 from coreml_pareto.search.commands.estimate import estimate_command
 from coreml_pareto.search.commands.evaluate import evaluate_command
 from coreml_pareto.search.commands.front import front_command
+from coreml_pareto.search.commands.import_measurements import import_measurements_command
 from coreml_pareto.search.commands.inspect import inspect_command
 from coreml_pareto.search.commands.search import search_command
 from coreml_pareto.search.commands.sensitivity import sensitivity_command
@@ -40,6 +42,8 @@ app = typer.Typer(
 app.command("search", rich_help_panel=_RUNS)(search_command)
 app.command("front", rich_help_panel=_RUNS)(front_command)
 app.command("best", rich_help_panel=_RUNS)(best_command)
+app.command("device-kit", rich_help_panel=_RUNS)(device_kit_command)
+app.command("import-measurements", rich_help_panel=_RUNS)(import_measurements_command)
 app.command("evaluate", rich_help_panel=_PACKAGES)(evaluate_command)
 app.command("estimate", rich_help_panel=_PACKAGES)(estimate_command)
 app.command("inspect", rich_help_panel=_PACKAGES)(inspect_command)

@@ -39,6 +39,7 @@ from optuna.trial import FrozenTrial, TrialState
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict, violation
 from coreml_pareto.search.config import Plan, load_plan
+from coreml_pareto.search.measurements import remeasured
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate, digest_of
@@ -180,8 +181,8 @@ class Study:
         )
 
     def run(self) -> Run:
-        """Return the study as data for people and machines."""
-        return Run(
+        """Return the study as data for people and machines, its latencies as imported measurements make them."""
+        recorded = Run(
             folder=self.folder,
             study=self.plan.name,
             objectives=self.objectives,
@@ -191,6 +192,7 @@ class Study:
             results=self.results(),
             strict=self.plan.strict,
         )
+        return remeasured(recorded)
 
     def _told(self) -> list[FrozenTrial]:
         """Return the finished trials in their order, interrupted attempts left out."""

@@ -2,7 +2,9 @@
 
 A tensor lives from the operation that writes it to the last one that reads it; inputs and outputs of an operation
 live together; views share their input's memory; what the program returns lives to the end. What a runtime really
-allocates is not public: `fused_peak_bytes` is the lower reading, in which element-wise operations work in place.
+allocates is not public: `fused_peak_bytes` is the lower reading, in which element-wise operations work in place where
+that is legal: on an operand of the same size that nobody reads again, that is not returned, and that is not the tensor
+of the caller (a picture is converted first, and the converted one is the runtime's own).
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
-from coreml_pareto.objectives.program.program import VIEWS, Operation, Program
+from coreml_pareto.objectives.program.program import VIEWS, Operation, Program, TensorInput
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,8 @@ def _peak(
         total = sum(sizes[home] for home in alive | written)
         if in_place and operation.kind in ELEMENTWISE and operation.kind not in VIEWS:
             reused = sizes[next(iter(written))]
-            if any(sizes[homes[name]] == reused and homes[name] in dying for name in _read(operation, homes)):
+            free = dying - ({program.input.name} if isinstance(program.input, TensorInput) else set())
+            if any(sizes[homes[name]] == reused and homes[name] in free for name in _read(operation, homes)):
                 total -= reused
         peak = max(peak, total)
         alive = (alive | written) - {home for home in alive | written if last[home] == index}

@@ -1,8 +1,9 @@
-"""`coreml-pareto devices`: which devices a study can name, and what is known about them."""
+"""`coreml-pareto devices`: which devices a study can name, what is known of each, and what its estimates rest on."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,6 +12,7 @@ from coreml_pareto.search.commands import options
 
 if TYPE_CHECKING:
     from coreml_pareto.objectives.devices.catalogue import Device
+    from coreml_pareto.objectives.devices.coverage import Coverage, Published
 
 _NAME = "One device, or a part of the name, e.g. `iPhone 15`."
 
@@ -48,6 +50,7 @@ def _chosen(name: str | None) -> Sequence[Device]:
 
 
 def _row(device: Device) -> dict[str, Any]:
+    from coreml_pareto.objectives.devices.coverage import coverage
     from coreml_pareto.objectives.devices.priors import floor
 
     volts, origin = device.voltage
@@ -60,37 +63,58 @@ def _row(device: Device) -> dict[str, Any]:
         "battery_v_how": origin if battery else None, "os_first": device.os_first, "os_latest": device.os_latest,
         "latency_floor_ms": known.t0.value, "latency_floor_ms_low": known.t0.low,
         "latency_floor_ms_high": known.t0.high, "latency_interval_factor": known.interval,
-        "stopwatch": known.stopwatch, "sources": dict(device.sources),
+        "stopwatch": known.stopwatch, "sources": dict(device.sources), **_covered(coverage(device)),
     }  # fmt: skip
+
+
+def _covered(found: Coverage) -> dict[str, Any]:
+    """How many published latencies there are, and each of the device, its chip or the chip that it borrows from."""
+    from coreml_pareto.objectives.devices.coverage import calibrating
+
+    return {
+        "published_latencies": calibrating(found.own),
+        "published_latencies_of_chip": calibrating(found.chip),
+        "borrows_from_chip": found.lender,
+        "published_latencies_borrowed": calibrating(found.lent),
+        "published": [asdict(row) for row in (*found.chip, *found.lent)],
+    }
 
 
 def _systems(device: Device) -> str:
     if device.os_first is None and device.os_latest is None:
         return ""
     first = "" if device.os_first is None else device.system(device.os_first)
-    return f"{first} – {'' if device.os_latest is None else device.system(device.os_latest).split()[-1]}"
+    return f"{first}–{'' if device.os_latest is None else device.system(device.os_latest).split()[-1]}"
 
 
 def _print_all(devices: Sequence[Device]) -> None:
     from rich import box
     from rich.table import Table
 
-    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for head, justify in (("device", "left"), ("year", "right"), ("chip", "left"), ("systems", "left")):
-        table.add_column(head, justify="right" if justify == "right" else "left")
-    table.add_column("memory GB/s", justify="right")
-    table.add_column("battery Wh", justify="right")
+    from coreml_pareto.objectives.devices.coverage import coverage
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for head in ("device", "chip", "systems"):
+        table.add_column(head, no_wrap=True)
+    table.add_column("memory\nGB/s", justify="right")
+    table.add_column("battery\nWh", justify="right")
+    table.add_column("latencies\npublished", no_wrap=True)
     for device in devices:
         numbers = (device.mem_bw_gb_s, device.energy_wh)
         shown = ("" if number is None else f"{number:.1f}" for number in numbers)
-        table.add_row(device.name, str(device.year), device.soc, _systems(device), *shown)
+        table.add_row(device.name, device.soc, _systems(device), *shown, coverage(device).short)
     screen = options.console(markup=False)
     screen.print(table)
-    screen.print("`coreml-pareto devices NAME` shows one with what its estimates rest on.", style="dim")
+    screen.print(
+        "\nLatencies: of the device, else of its chip, else (←) of the nearest chip.\n"
+        "`coreml-pareto devices NAME` shows one with what its estimates rest on.", style="dim"
+    )  # fmt: skip
 
 
 def _print_one(device: Device) -> None:
     from rich.table import Table
+
+    from coreml_pareto.objectives.devices.coverage import coverage
 
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column()
@@ -98,8 +122,48 @@ def _print_one(device: Device) -> None:
     for key, value in _row(device).items():
         if key == "sources":
             value = ", ".join(f"{name.removesuffix('_src')} {tag}" for name, tag in value.items())
+        if key == "borrows_from_chip":
+            break
         said = "not published" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), said)
     screen = options.console(markup=False)
     screen.print(table)
+    _print_published(device, coverage(device))
     screen.print("Estimates are priors from published figures, not measurements of this device.", style="dim")
+
+
+def _print_published(device: Device, found: Coverage) -> None:
+    """Who published how many latencies, on which unit, with which stopwatch."""
+    from rich import box
+    from rich.table import Table
+
+    from coreml_pareto.objectives.devices.coverage import calibrating
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column("published on", no_wrap=True)
+    for head in ("unit", "harness", "weights", "source"):
+        table.add_column(head)
+    table.add_column("latencies", justify="right")
+    for (name, units, harness, calibrates), rows in _grouped((*found.chip, *found.lent)).items():
+        forms, sources = (
+            ", ".join(dict.fromkeys(cells)) for cells in zip(*((r.scheme, r.source) for r in rows), strict=True)
+        )
+        count = str(sum(row.measurements for row in rows))
+        table.add_row(name, units or "?", harness or "?", forms, sources, count if calibrates else f"({count})")
+    screen = options.console(markup=False)
+    screen.print()
+    if found.lender is not None:
+        screen.print(
+            f"No latency of the {device.soc} can carry an estimate; {calibrating(found.lent)} can of the nearest chip, "
+            f"the {found.lender}.\n"
+        )
+    screen.print(table)
+    screen.print("(in brackets: too coarse, old or second-hand to carry an estimate; ?: not said)", style="dim")
+
+
+def _grouped(rows: Sequence[Published]) -> dict[tuple[str, str | None, str | None, bool], list[Published]]:
+    """One entry for each device, unit and harness, those that carry an estimate apart."""
+    groups: dict[tuple[str, str | None, str | None, bool], list[Published]] = {}
+    for row in rows:
+        groups.setdefault((row.device, row.units, row.harness, row.calibrates), []).append(row)
+    return groups

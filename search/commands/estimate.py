@@ -22,16 +22,19 @@ def estimate_command(
 ) -> None:
     """Read size and MACs of any Core ML package, and estimate its latency, memory and energy; no pictures needed.
 
-    Nothing is run, so nothing is measured: where the device is this Mac, `evaluate` measures the latency.
+    Nothing is run, so nothing is measured: where the device is this Mac, `evaluate` measures the latency. Measurements
+    that `import-measurements` keeps correct the latency of their device.
 
     Example: `coreml-pareto estimate model.mlpackage --device "iPhone 13" --ios 16`
     """
-    from coreml_pareto.objectives.program import load
+    from coreml_pareto.objectives.program import costs, load
     from coreml_pareto.objectives.score import static_score
+    from coreml_pareto.search.measurements import kept_readings
 
     program = load(package)
     target = options.target_of(program, device, release, units)
-    show(program, target, static_score(program, target), as_json=as_json)
+    score = static_score(program, target) | kept_readings(program.path, costs(program), target)
+    show(program, target, score, as_json=as_json)
 
 
 def show(

@@ -284,7 +284,8 @@ def _accuracy_range(picture: Picture) -> list[float]:
 def _note(picture: Picture) -> list[str]:
     """Whose figures these are, line by line."""
     target, scores = picture.run.target, [result.score for result in picture.front]
-    counted = [*(words.timed(scores) if "latency" in picture.panels else []), *words.counted(scores), words.EXACT]
+    latencies = [*words.timed(scores), *words.corrected(scores)] if "latency" in picture.panels else []
+    counted = [*latencies, *words.counted(scores), words.EXACT]
     bars = "intervals of so many packages are left out" if _crowded(picture) else "bars: intervals"
     guessed = any("estimated" in _origins(picture.run, name) for name in picture.panels)
     shown = [line.removeprefix(f"{ESTIMATE} ") for line in words.estimated(target, scores) if guessed]

@@ -36,7 +36,7 @@ def conditions(run: Run, results: Sequence[Result]) -> str:
 def origins(target: Target, scores: Sequence[Score]) -> list[str]:
     """What was estimated for whom, what a stopwatch gave, and the battery behind each charge."""
     batteries = dict.fromkeys(f"battery {told}" for told in map(battery, scores) if told)
-    return [*estimated(target, scores), *timed(scores), *batteries]
+    return [*estimated(target, scores), *timed(scores), *corrected(scores), *batteries]
 
 
 def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
@@ -45,7 +45,7 @@ def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
         return []
     found = {r.conditions["unit"] for score in scores for r in score.values() if "unit" in r.conditions}
     units = f" ({' or '.join(sorted(found))})" if found else ""
-    without = "" if timed(scores) else ", no measurement of that device"
+    without = "" if timed(scores) or corrected(scores) else ", no measurement of that device"
     return [f"{ESTIMATE} estimated for {' / '.join(target.conditions.values())}{units}, 80 % intervals{without}"]
 
 
@@ -57,6 +57,16 @@ def timed(scores: Sequence[Score]) -> list[str]:
     said = ("device", "stopwatch", "method")
     clocks = dict.fromkeys(tuple(r.conditions.get(key, "not named") for key in said) for r in measured)
     return [f"latency{part} measured on {device} with {clock} ({method})" for device, clock, method in clocks]
+
+
+def corrected(scores: Sequence[Score]) -> list[str]:
+    """Which latencies are estimates corrected by imported measurements, and by how many; nothing where none is."""
+    every = [score["latency_ms"] for score in scores if "latency_ms" in score]
+    found = [reading for reading in every if reading.how == "corrected"]
+    part = "" if len(found) == len(every) else f" of {len(found)} of {len(every)} packages"
+    said = ("device", "os", "compute_units", "corrected_by")
+    places = dict.fromkeys(tuple(r.conditions.get(key, "not named") for key in said) for r in found)
+    return [f"latency{part} corrected for {' / '.join(place)} by {count}" for *place, count in places]
 
 
 def counted(scores: Sequence[Score]) -> list[str]:

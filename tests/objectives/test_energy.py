@@ -113,7 +113,7 @@ def test_an_assumed_voltage_is_told_and_no_battery_is_blank() -> None:
     one = Reading(1.0, "mJ", 0.5, 4.0, "estimated")
     assert "3.85 V (assumed" in battery_readings(one, find_device("iPhone XR"))["energy_mah"].conditions["battery"]
     assert battery_readings(one, find_device("Mac mini (M4)")) == {}
-    assert set(energy([], Target(find_device("Mac mini (M4)"), 17))) == {"energy_mj"}
+    assert set(energy([], Target(find_device("Mac mini (M4)"), 18))) == {"energy_mj"}
 
 
 @pytest.mark.parametrize(

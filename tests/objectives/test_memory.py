@@ -40,7 +40,7 @@ def test_the_sum_by_hand(packages: dict[str, Path], target) -> None:  # type: ig
     reading = memory(program, target(), "Neural Engine")["memory_bytes"]
     assert io == input_output_bytes(program)
     assert reading.value == weights + live.peak_bytes + io
-    assert reading.low == weights + live.fused_peak_bytes + io
+    assert reading.low == weights + live.fused_peak_bytes + 4 * 16 * 16  # tensors of input and output are alive in it
     assert reading.high == 2 * weights + 2 * max(live.peak_bytes, live.naive_bytes // 2) + io
     assert "base" in reading.conditions["above"]
 
@@ -52,3 +52,18 @@ def test_compressed_weights_save_memory_from_ios_17_on(packages: dict[str, Path]
     assert peak("int8", 16) == peak("fp16", 16) == peak("fp16", 17)
     stored = {name: sum(w.stored_bytes for w in load(packages[name]).weights) for name in ("fp16", "int8")}
     assert peak("fp16", 17) - peak("int8", 17) == stored["fp16"] - stored["int8"] > 0
+
+
+@pytest.mark.parametrize("os", [16, 17])
+@pytest.mark.parametrize("name", ["fp16", "int8"])
+def test_between_the_largest_live_set_and_everything_at_once(packages: dict[str, Path], target, name, os) -> None:  # type: ignore[no-untyped-def]
+    program = load(packages[name])
+    kept = sum(kept_bytes(weight, program.precision, os, "Neural Engine") for weight in program.weights)
+    alive_at_once = max(
+        sum(program.types[value].nbytes for value in {*step.operands(), *(output for output, _ in step.outputs)})
+        for step in program.operations
+        if not step.constexpr and step.kind in ("conv", "linear")
+    )
+    every = sum(kind.nbytes for kind in program.types.values()) + input_output_bytes(program)
+    reading = memory(program, target("iPhone 14 Pro", os), "Neural Engine")["memory_bytes"]
+    assert kept + alive_at_once <= reading.low <= reading.value <= kept + every

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
-from coreml_pareto.objectives.reading import exact, losses
+from coreml_pareto.objectives.energy_ratio import TERMS, Terms, ratio
+from coreml_pareto.objectives.reading import Reading, exact, losses
 from coreml_pareto.search.choose import Recommendation, front, recommend
-from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
+from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
 from coreml_pareto.search.relaxation import NothingFits, excess, fits
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.errors import UserError
@@ -30,6 +31,20 @@ def dominated(result: Result, others: tuple[Result, ...], names: tuple[str, ...]
     mine = losses(result.score, select(names))
     theirs = [losses(other.score, select(names)) for other in others]
     return any(all(a <= b for a, b in zip(t, mine, strict=True)) and t != mine for t in theirs)
+
+
+def not_told_from_the_lowest(results: list[Result]) -> list[Result]:
+    """By the definition: the ratio to the lowest energy does not exclude 1."""
+    lowest = min(results, key=lambda r: r.score["energy_mj"].value)
+    ratios = [
+        ratio(
+            r.score["energy_mj"],
+            lowest.score["energy_mj"],
+            same_network=r.candidate.network == lowest.candidate.network,
+        )
+        for r in results
+    ]
+    return [r for r, found in zip(results, ratios, strict=True) if r is lowest or found.low <= 1 <= found.high]
 
 
 points = st.tuples(
@@ -91,7 +106,11 @@ def test_recommended_packages_are_feasible_and_undominated(
         assert result in inside
         assert not dominated(result, inside, tuple(OBJECTIVES))
     complete = [r for r in answer.front if all(row.reading in r.score for row in OBJECTIVES.values())]
-    if priority != "balanced" and complete:
+    if priority == "energy" and complete:
+        alike = not_told_from_the_lowest(complete)
+        assert answer.chosen in alike
+        assert answer.chosen.score["latency_ms"].value == min(r.score["latency_ms"].value for r in alike)
+    elif priority != "balanced" and complete:
         row = [OBJECTIVES[priority]]
         assert losses(answer.chosen.score, row) == min(losses(r.score, row) for r in complete)
 
@@ -196,6 +215,56 @@ def test_what_another_package_costs_and_gains(make: Callable[..., Run]) -> None:
         "intervals overlap, not distinguishable in latency and memory"
     )
     assert answer.reason.startswith("The highest top-1 among 2 packages on the front: 95.0 % top-1, 45.0 points")
+
+
+def with_terms(result: Result, terms: Terms) -> Result:
+    """The same package with an energy that carries its terms, as the estimator writes it."""
+    assert isinstance(result.outcome, Scored)
+    value = terms.millijoules
+    conditions = {"device": "iPhone 15 Pro", "unit": "Neural Engine", TERMS: terms.text}
+    energy = Reading(value, "mJ", value / 4, value * 4, "estimated", conditions)
+    return replace(result, outcome=replace(result.outcome, score={**result.score, "energy_mj": energy}))
+
+
+def energies(make: Callable[..., Run], *rows: tuple[float, float, Terms]) -> Recommendation:
+    """What `--priority energy` recommends among packages of (top-1, ms, terms)."""
+    run = make([((top1, ms, 1e6, 1e6, 1.0), ()) for top1, ms, _ in rows])
+    results = (with_terms(r, terms) for r, (_, _, terms) in zip(run.results, rows, strict=True))
+    answer = recommend(replace(run, results=tuple(results)), priority="energy")
+    assert isinstance(answer, Recommendation)
+    return answer
+
+
+def test_energy_decides_where_the_ratio_tells_them_apart(make: Callable[..., Run]) -> None:
+    little, much = Terms(0.09, 0.01, 0, 0, 0.01), Terms(0.09, 0.5, 0, 0, 0.5)
+    answer = energies(make, (0.8, 2.0, little), (0.9, 1.0, much))
+    assert answer.chosen.trial == 0
+    assert answer.reason.startswith(
+        "The lowest energy among 2 packages on the front: ~0.110 mJ; trial 1 takes 9.91 times as much ("
+    )
+    # The intervals of the energies themselves, 0.028 to 0.44 and 0.27 to 4.4 mJ, overlap.
+    assert answer.runners_up[0].sentence.endswith("not distinguishable in latency")
+
+
+def test_latency_decides_where_energy_does_not_and_the_reason_says_so(make: Callable[..., Run]) -> None:
+    one, other, much = Terms(0.09, 0.05, 0, 0, 0.01), Terms(0.09, 0.01, 0, 0, 0.055), Terms(0.09, 0.5, 0, 0, 0.5)
+    answer = energies(make, (0.8, 2.0, one), (0.9, 1.0, other), (0.95, 0.5, much))
+    assert answer.chosen.trial == 1 and answer.chosen.score["energy_mj"].value > one.millijoules
+    assert answer.reason.startswith(
+        "Decided by latency: ~1.00 ms, the lowest of 2 packages that energy does not tell apart (~0.155 mJ, "
+        "1.03 times the lowest (80 %: 0."
+    )
+    assert [other.result.trial for other in answer.runners_up] == [0, 2]
+    assert "not distinguishable in latency and energy" in answer.runners_up[0].sentence
+
+
+def test_without_latency_the_balance_decides_among_like_energies(make: Callable[..., Run]) -> None:
+    run = make([((0.9, 1.0, 1e6, 1e6, 1.0), ("latency_ms",)), ((0.8, 1.0, 1e5, 1e6, 1.1), ("latency_ms",))])
+    answer = recommend(run, priority="energy")
+    assert isinstance(answer, Recommendation) and answer.chosen.trial == 0
+    assert answer.reason == (
+        "Energy (~1.00 mJ) does not tell it from 1 other; the balance on the other objectives decides."
+    )
 
 
 def test_a_priority_outside_the_study(make: Callable[..., Run]) -> None:

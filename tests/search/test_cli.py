@@ -22,7 +22,9 @@ from coreml_pareto.search.config import Plan
 from coreml_pareto.search.lock import sole_search
 from coreml_pareto.spaces.errors import UserError
 
-COMMANDS = ("search", "front", "best", "evaluate", "estimate", "inspect", "devices", "space")
+COMMANDS = (
+    "search", "front", "best", "device-kit", "import-measurements", "evaluate", "estimate", "inspect", "devices", "space",
+)  # fmt: skip
 LIMITS = ("--max-size", "--max-latency", "--max-memory", "--max-energy", "--min-top1", "--strict")
 
 

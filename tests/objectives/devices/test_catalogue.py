@@ -17,7 +17,7 @@ CITATIONS = (files("coreml_pareto.objectives.devices") / "CITATIONS.md").read_te
 
 def test_all_devices_are_there_once() -> None:
     names = [device.name for device in devices()]
-    assert len(names) == len(set(names)) == 51
+    assert len(names) == len(set(names)) == 65
     identifiers = [device.identifier for device in devices() if device.identifier]
     assert len(identifiers) == len(set(identifiers))
 
@@ -30,6 +30,46 @@ def test_every_row_is_sound(device: Device) -> None:
     assert 3.7 < device.voltage[0] < 4.0
     assert device.energy_wh is None or 7 < device.energy_wh < 101
     assert device.os_first is None or device.os_latest is None or device.os_first <= device.os_latest
+
+
+PHONES = """XS, XS Max, XR, 11, 11 Pro, 11 Pro Max, SE (2nd gen), 12 mini, 12, 12 Pro, 12 Pro Max, 13 mini, 13, 13 Pro,
+13 Pro Max, SE (3rd gen), 14, 14 Plus, 14 Pro, 14 Pro Max, 15, 15 Plus, 15 Pro, 15 Pro Max, 16, 16 Plus, 16e, 16 Pro,
+16 Pro Max, 17, 17e, Air, 17 Pro, 17 Pro Max"""
+
+
+def test_every_phone_from_xs_to_17_is_there() -> None:
+    expected = [f"iPhone {' '.join(name.split())}" for name in PHONES.split(",")]
+    assert [device.name for device in devices() if device.name.startswith("iPhone")] == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "latest"),
+    [
+        ("iPad (8th gen)", "iPadOS 14", "iPadOS 26"),
+        ("iPad (9th gen)", "iPadOS 15", "iPadOS 27"),
+        ("iPad mini (A17 Pro)", "iPadOS 18", "iPadOS 27"),
+        ("MacBook Air 13 (M1)", "macOS 11", "macOS 27"),
+        ("MacBook Air 13 (M2)", "macOS 12", "macOS 27"),
+        ("Mac mini (M4)", "macOS 15", "macOS 27"),
+        ("iPhone SE (2nd gen)", "iOS 13", "iOS 27"),
+    ],
+)
+def test_first_and_last_systems_as_published(name: str, first: str, latest: str) -> None:
+    device = find_device(name)
+    assert device.os_first is not None and device.os_latest is not None
+    assert (device.system(device.os_first), device.system(device.os_latest)) == (first, latest)
+
+
+@pytest.mark.parametrize(
+    ("name", "watt_hours"),
+    [("MacBook Air 13 (M2)", 52.6), ("MacBook Pro 14/16 (M3 Max)", 72.4), ("iPad Pro 12.9 (5th gen, M1)", 40.88)],
+)
+def test_batteries_as_published(name: str, watt_hours: float) -> None:
+    assert find_device(name).energy_wh == watt_hours
+
+
+def test_every_device_has_a_range_of_systems() -> None:
+    assert all(device.os_first and device.os_latest for device in devices())
 
 
 @pytest.mark.parametrize("device", devices(), ids=lambda device: device.name)

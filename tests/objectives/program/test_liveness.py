@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,16 @@ from coremltools.converters.mil import Builder as mb
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreml_pareto.objectives.program import Liveness, Operation, Program, TensorInput, TensorType, liveness, load
+from coreml_pareto.objectives.program import (
+    ImageInput,
+    Liveness,
+    Operation,
+    Program,
+    TensorInput,
+    TensorType,
+    liveness,
+    load,
+)
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -30,11 +41,11 @@ def operation(kind: str, reads: Sequence[str], writes: str, size: int) -> Operat
 
 
 @st.composite
-def graphs(draw: st.DrawFn) -> Program:
+def graphs(draw: st.DrawFn, most: int = 12) -> Program:
     """Random operations: element-wise and views keep the size, others choose their own; any value may be read late."""
     sizes = {"in": draw(st.integers(1, 100))}
     operations = []
-    for i in range(draw(st.integers(1, 12))):
+    for i in range(draw(st.integers(1, most))):
         kind = draw(st.sampled_from(["relu", "add", "reshape", "conv", "concat"]))
         count = {"relu": 1, "reshape": 1, "conv": 1}.get(kind, draw(st.integers(1, 3)))
         reads = draw(st.lists(st.sampled_from(list(sizes)), min_size=count, max_size=count))
@@ -67,6 +78,60 @@ def test_agrees_with_brute_force(graph: Program) -> None:
     assert (result.naive_bytes, result.peak_bytes) == brute_force(graph)
 
 
+ELEMENTWISE = ("relu", "add")
+
+
+def in_place_peak(graph: Program, chosen: Mapping[int, str]) -> int | None:
+    """The peak where operation i overwrites the value `chosen[i]`; None where something would be read that is gone."""
+    buffer, size, holds = {"in": "in"}, {"in": graph.types["in"].nbytes}, {"in": {"in"}}
+    for now, step in enumerate(graph.operations):
+        over = chosen.get(now, next(iter(step.operands())) if step.kind == "reshape" else None)
+        home = step.name if over is None else buffer[over]
+        if now in chosen:
+            gone = holds[home]
+            if home == "in" or size[home] != graph.types[step.name].nbytes or gone & set(graph.output):
+                return None
+            if any(name in gone for later in graph.operations[now + 1 :] for name in later.operands()):
+                return None
+            holds[home] = set()
+        buffer[step.name] = home
+        size.setdefault(home, graph.types[step.name].nbytes)
+        holds.setdefault(home, set()).add(step.name)
+    last = {home: -1 for home in size} | {"in": 0}
+    first = {"in": 0}
+    for now, step in enumerate(graph.operations):
+        for name in (*step.operands(), step.name):
+            last[buffer[name]] = now
+            first.setdefault(buffer[name], now)
+    last |= {buffer[name]: len(graph.operations) for name in graph.output}
+    moments = range(len(graph.operations))
+    return max([size["in"], *(sum(size[h] for h in size if first[h] <= now <= last[h]) for now in moments)])
+
+
+@given(graphs(most=6))
+def test_in_place_is_the_best_of_all_legal_ways(graph: Program) -> None:
+    """Every choice of operations that overwrite one of their operands, tried one by one."""
+    steps = [
+        [None, *(name for name in step.operands() if step.kind in ELEMENTWISE)] for step in graph.operations
+    ]  # fmt: skip
+    peaks = []
+    for ways in itertools.product(*steps):
+        chosen = {now: name for now, name in enumerate(ways) if name is not None}
+        if (peak := in_place_peak(graph, chosen)) is not None:
+            peaks.append(peak)
+    assert liveness(graph).fused_peak_bytes == min(peaks)
+
+
+@given(graphs())
+def test_what_an_operation_reads_and_writes_is_alive_together(graph: Program) -> None:
+    result = liveness(graph)
+    for step in graph.operations:
+        read = {name: graph.types[name].nbytes for name in step.operands()}
+        if step.kind == "conv":
+            assert result.fused_peak_bytes >= sum(read.values()) + graph.types[step.name].nbytes
+        assert result.fused_peak_bytes >= max(*read.values(), graph.types[step.name].nbytes)
+
+
 @given(graphs())
 def test_bounds(graph: Program) -> None:
     result = liveness(graph)
@@ -76,7 +141,9 @@ def test_bounds(graph: Program) -> None:
 
 def test_a_chain_of_activations_needs_two_buffers_or_one_in_place() -> None:
     chain = [operation("relu", [f"v{i}" if i else "in"], f"v{i + 1}", 10) for i in range(5)]
-    assert liveness(program(chain, 10, ["v5"])) == Liveness(60, 20, 10)
+    assert liveness(program(chain, 10, ["v5"])) == Liveness(60, 20, 20)  # the caller's tensor is not overwritten
+    picture = ImageInput("in", 1, 1, "RGB")
+    assert liveness(replace(program(chain, 10, ["v5"]), input=picture)) == Liveness(60, 20, 10)
 
 
 def test_a_residual_keeps_its_input_alive() -> None:

@@ -93,3 +93,15 @@ def test_the_battery_of_a_charge_is_named_once(draw_run: Callable[..., Run]) -> 
     charge = replace(run.scored()[0].score["energy_mah"], conditions={"battery": "12.70 Wh, 3.85 V (assumed)"})
     told = words.origins(run.target, [{"energy_mah": charge}, {"energy_mah": charge}, {}])
     assert told[1:] == ["battery 12.70 Wh, 3.85 V (assumed)"]
+
+
+def test_what_was_corrected_is_said_with_its_evidence(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(3)
+    said = run.target.conditions | {"corrected_by": "5 measured networks"}
+    scores = [dict(result.score) for result in run.scored()]
+    scores[0]["latency_ms"] = replace(scores[0]["latency_ms"], how="corrected", conditions=said)
+    told = words.origins(run.target, scores)
+    place = "iPhone 15 Pro / iOS 17 / ALL"
+    assert f"latency of 1 of 3 packages corrected for {place} by 5 measured networks" in told
+    assert not any("no measurement of that device" in line for line in told)
+    assert not words.corrected(scores[1:])

@@ -1,0 +1,167 @@
+"""How does a search get onto the phone in hand?  An app package for Xcode that measures its front.
+
+The Swift is in `device_kit/`, as it is: nothing of a run enters it but the oldest system that opens every package.
+What is measured, under which names and by which protocol stands in Sources/Kit/kit.json; packages are files with names
+of our own, so that names of runs and classes may hold anything.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib.resources import as_file, files
+from pathlib import Path
+from typing import Any, Final, cast, get_args
+
+import typer
+
+from coreml_pareto.objectives.devices.catalogue import ComputeUnits
+from coreml_pareto.objectives.devices.measurements import PER_ROUND, ROUNDS
+from coreml_pareto.objectives.program import costs, load
+from coreml_pareto.search.choose import front
+from coreml_pareto.search.measurements import package_digest
+from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.store import Store
+from coreml_pareto.spaces.compression import describe
+from coreml_pareto.spaces.errors import UserError
+
+HARNESS: Final = "coreml-pareto device-kit 1"
+APP: Final = "DeviceKit.swiftpm"
+OLDEST: Final = 17
+"""The app itself needs iOS 17."""
+PROTOCOL: Final = {
+    "rounds": ROUNDS,
+    "predictions_per_round": PER_ROUND,
+    "least_warm_up": 5,
+    "most_warm_up": 400,
+    "agreeing_calls": 3,
+    "agreement": 0.05,
+    "cold_calls": 20,
+    "cold_pause_seconds": 2.0,
+    "cooling_seconds": 600.0,
+}
+"""Warm up until three calls agree within 5 %, then rounds back to back; cold: one call every two seconds."""
+
+
+@dataclass(frozen=True)
+class WrittenKit:
+    """What was written: the app, how many packages of each role, and the oldest system that runs it."""
+
+    app: Path
+    front: int
+    calibration: int
+    system: str
+
+
+@dataclass(frozen=True)
+class _Item:
+    """A package on its way into the kit."""
+
+    source: Path
+    file: str
+    name: str
+    role: str
+
+
+def parse_units(text: str) -> tuple[ComputeUnits, ...]:
+    """`ALL,CPU_ONLY` as compute units, each once."""
+    known = get_args(ComputeUnits)
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names or not set(names) <= set(known):
+        raise UserError(f"--compute-units names one or more of {', '.join(known)}; got {text!r}")
+    return tuple(cast("ComputeUnits", name) for name in names)
+
+
+def check(run: Run, out: Path) -> None:
+    """Refuse, before anything is made, a search without packages and a folder that holds something."""
+    if not front(run):
+        raise UserError(
+            f"a device kit measures the packages of a front; {run.folder} has none within its limits; search on"
+        )
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(f"--out names a folder that does not exist yet, or is empty; {out} is neither; name another")
+
+
+def write_kit(run: Run, out: Path, units: Sequence[ComputeUnits]) -> WrittenKit:
+    """Write the app and how to use it into a folder, whole or not at all."""
+    items = [*_front(run), *_calibration(run)]
+    draft = out.absolute().with_name(f".{out.absolute().name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        oldest = _write(draft, run, items, units)
+        if out.exists():
+            out.rmdir()
+        draft.rename(out)
+    except OSError as error:
+        raise UserError(f"--out names a folder that can be written; {out}: {error.strerror}; name another") from error
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    count = [item.role for item in items].count("front")
+    return WrittenKit(out / APP, count, len(items) - count, f"iOS {oldest}")
+
+
+def _write(draft: Path, run: Run, items: Sequence[_Item], units: Sequence[ComputeUnits]) -> int:
+    """Fill the folder; returns the oldest iOS that opens every package."""
+    app = draft / APP
+    draft.mkdir(parents=True)
+    with as_file(files("coreml_pareto.search.delivery") / "device_kit") as template:
+        shutil.copytree(template / "Sources", app / "Sources")
+        shutil.copy(template / "README.md", draft)
+        manifest = (template / "Package.swift").read_text("utf-8")
+    kit = app / "Sources" / "Kit"
+    rows, systems = [], [OLDEST]
+    for item in items:
+        shutil.copytree(item.source, kit / item.file)
+        program = load(item.source)
+        systems.append(int(program.minimum_os.removeprefix("iOS")))
+        rows.append(_described(item, [asdict(cost) for cost in costs(program)]))
+    oldest = max(systems)
+    (app / "Package.swift").write_text(_for_system(manifest, oldest), "utf-8")
+    plain = {
+        "run": run.study, "harness": HARNESS, "protocol": PROTOCOL, "compute_units": list(units), "packages": rows,
+    }  # fmt: skip
+    (kit / "kit.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
+    return oldest
+
+
+def _for_system(manifest: str, oldest: int) -> str:
+    """The app's manifest with its oldest system, the one place where a generated word enters Swift."""
+    stated = f'.iOS("{OLDEST}.0")'
+    if manifest.count(stated) != 1:
+        raise RuntimeError(f"the template of Package.swift does not say {stated} once")
+    return manifest.replace(stated, f'.iOS("{oldest}.0")')
+
+
+def _described(item: _Item, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    digest = package_digest(item.source)
+    return {"file": item.file, "digest": digest, "name": item.name, "role": item.role, "costs": rows}
+
+
+def _front(run: Run) -> Iterator[_Item]:
+    for result in front(run):
+        if isinstance(result.outcome, Scored):
+            yield _Item(_existing(result.outcome.package), f"front-{result.trial:04}.mlpackage", _name(result), "front")
+
+
+def _existing(package: Path) -> Path:
+    if not package.is_dir():
+        raise UserError(f"a device kit holds the saved packages; {package} is gone; restore it, or search again")
+    return package
+
+
+def _name(result: Result) -> str:
+    return f"trial {result.trial}: {result.candidate.network.label} · {describe(result.candidate.compression)}"[:500]
+
+
+def _calibration(run: Run) -> Iterator[_Item]:
+    from coreml_pareto.search.delivery.calibration import SET, calibration_package
+
+    own = run.folder / "store"
+    store = Store(own if os.access(own, os.W_OK) else Path(typer.get_app_dir("coreml-pareto")) / "store")
+    for name in SET:
+        source = calibration_package(name, store)
+        yield _Item(source, f"calibration-{name}.mlpackage", f"calibration: {name}", "calibration")
