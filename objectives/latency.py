@@ -2,34 +2,40 @@
 
 On the Neural Engine
 
-    t = t0 + a M_dense + d M_depthwise + b W_eff + e A          (GMAC, GMAC, MB, MB -> ms)
-    W_eff = W (1 - eta (1 - stored bits / 16))                  weight-only compression, sparsity by its stored bytes
-    W8A8: 0.55 of everything above t0, on the fp16 network's features, from A16 and M4 on; else as weight-only int8
+    t = t0 + v * sum over terms theta x                     GMAC and MB -> ms
 
-with the parameters of `devices/priors.py`, a pooled fit of published whole-model latencies. On GPU and CPU only one
-network's time is published: t = t0 + MACs / rate, and the faster of the allowed units counts. A unit's own floor is not
-published, so the device's t0 is used there too; and since no published classifier is faster off the Neural Engine, t is
-at least what the Neural Engine would take for the same features uncompressed (it matters for tiny networks, to which
-a rate of MACs alone would grant that fp32 beats fp16). Peak TOPS enter nowhere.
+with the terms of `workload.terms` and the parameters of `devices/fit.py`: one hierarchical fit of the latencies that were
+published (`devices/latencies.csv`), in which chip, stopwatch and system have effects of their own. Chips without figures
+borrow from their neighbours. Of weight-only compression and sparsity the share eta of the saved bytes counts
+(W_eff = W (1 - eta (1 - stored bits / 16))); W8A8 operations take W8A8_TIME of their fp16 time from A16 and M4 on, else
+they count as weight-only int8 (both from Apple's tables, `devices/priors.py`). Operations that the Neural Engine is
+reported not to run (`program/engine.py`) cost a program FALLBACK once. Peak TOPS enter nowhere.
 
-The stopwatch that an estimate imitates differs by chip (Xcode's performance report for A16 and A17 Pro) and is named
-in the reading's conditions: floors of different stopwatches lie up to 0.5 ms apart. A live camera runs slower.
+On GPU and CPU only one network's time is published: t = t0 + MACs / rate, and the faster of the allowed units counts. A
+unit's own floor is not published, so the Neural Engine's is used there too; and since no published classifier is faster
+off the Neural Engine, the work is at least what the Neural Engine would take uncompressed (it matters for tiny networks,
+to which a rate of MACs alone would grant that fp32 beats fp16).
 
-The interval is 80 % by judgement: value / f .. value * f, f = 2 on documented chips, 3 elsewhere and on a Mac's GPU
-and CPU, 6 on a phone's; widened by the floor's own range. An estimate ranks networks; it does not replace a stopwatch.
+The stopwatch that an estimate imitates is the one with the most figures on that chip, Xcode's where there is none; the
+reading's conditions name it. A live camera runs slower. Intervals are 80 %: on the Neural Engine the fit's own doubt, times
+a factor that makes them hold on families left out (`benchmarks/latency_estimator.py`); elsewhere value / f .. value * f
+by judgement, f = 3 on a Mac's GPU and CPU, 6 on a phone's. An estimate ranks networks; it does not replace a stopwatch.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.devices.fit import Estimate, Setting, fitted
 from coreml_pareto.objectives.devices.priors import Unit
+from coreml_pareto.objectives.devices.published import STOPWATCHES, coverage, published, stopwatch_of
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import How, Reading
-from coreml_pareto.objectives.workload import Slice, eta, gains_from_w8a8, is_w8a8, macs, total, units
+from coreml_pareto.objectives.workload import Terms, eta, gains_from_w8a8, is_w8a8, macs, terms, units
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -60,13 +66,12 @@ def latency(costs: Sequence[Cost], target: Target, measurement: Measurement | No
 def unit_milliseconds(costs: Sequence[Cost], target: Target, unit: Unit) -> tuple[float, float, float]:
     """Estimated milliseconds on one unit: value, low, high."""
     if unit == "Neural Engine":
-        floor = priors.floor(target.device.soc)
-        return _with_interval(floor.t0, _neural_engine_work(costs, target), floor.interval)
+        return _on_neural_engine(costs, target)
     rate = priors.GPU_RATE if unit == "GPU" else priors.CPU_RATE
     factor = priors.MAC_RATE_INTERVAL if target.device.is_mac else priors.PHONE_RATE_INTERVAL
-    plain = total(costs)
-    work = max(macs(costs) / 1e9 / rate.value, _slopes(plain, plain.full_weight_bytes))
-    return _with_interval(priors.floor(target.device.soc).t0, work, factor)
+    engine = _fitted(terms(costs), target)
+    value = engine.t0 + max(macs(costs) / 1e9 / rate.value, sum(engine.parts))
+    return value, value / factor, value * factor
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
@@ -76,43 +81,63 @@ def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
     return _reading(value, low, high, "estimated", target, unit=unit, **_assumptions(costs, target, unit))
 
 
-def _neural_engine_work(costs: Sequence[Cost], target: Target) -> float:
-    """Milliseconds above the floor."""
-    gain = gains_from_w8a8(target, "Neural Engine")
-    plain = total((c for c in costs if not (gain and is_w8a8(c))), eta=eta(target, "Neural Engine"))
-    int8 = total(c for c in costs if gain and is_w8a8(c))
-    return _slopes(plain, plain.effective_weight_bytes) + priors.W8A8_TIME.value * _slopes(int8, int8.full_weight_bytes)
+def _on_neural_engine(costs: Sequence[Cost], target: Target) -> tuple[float, float, float]:
+    estimate = _fitted(_engine_terms(costs, target), target)
+    low, high = estimate.interval
+    added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
+    return estimate.ms + added.value, low + added.low, high + added.high
 
 
-def _slopes(work: Slice, weight_bytes: float) -> float:
-    return (
-        priors.DENSE.value * work.dense_macs / 1e9
-        + priors.DEPTHWISE.value * work.depthwise_macs / 1e9
-        + priors.WEIGHTS.value * weight_bytes / 1e6
-        + priors.ACTIVATIONS.value * work.activation_bytes / 1e6
-    )
+def _fitted(amounts: Terms, target: Target) -> Estimate:
+    chip = target.device.soc
+    return fitted().estimate(amounts, Setting(chip, stopwatch_of(chip), target.os))
 
 
-def _with_interval(t0: priors.Prior, work: float, factor: float) -> tuple[float, float, float]:
-    value = t0.value + work
-    return value, min(value / factor, t0.low + work / factor), max(value * factor, t0.high + work * factor)
+def _engine_terms(costs: Sequence[Cost], target: Target) -> Terms:
+    """Terms with what compression really saves: of weight bytes a share, of W8A8 operations a share of everything."""
+    gain, share = gains_from_w8a8(target, "Neural Engine"), eta(target, "Neural Engine")
+    plain = terms((cost for cost in costs if not (gain and is_w8a8(cost))), eta=share)
+    int8 = terms(cost for cost in costs if gain and is_w8a8(cost))
+    return tuple(p + priors.W8A8_TIME.value * q for p, q in zip(plain, int8, strict=True))
 
 
 def _assumptions(costs: Sequence[Cost], target: Target, unit: Unit) -> dict[str, str]:
-    floor = priors.floor(target.device.soc)
+    told = _unknown(costs)
     if unit == "Neural Engine":
-        told = {
-            "method": f"prior, no measurement of this device; interval x/÷{floor.interval:g}, 80 % by judgement",
-            "stopwatch": floor.stopwatch,
-            "assumes": "every operation runs on the Neural Engine",
-        }
-        if any(is_w8a8(cost) for cost in costs) and not gains_from_w8a8(target, unit):
-            told["w8a8"] = f"no gain is published for the {target.device.soc}: counted as weight-only int8"
-        return told
-    told = {"method": "MACs over the rate of DenseNet-121, the only network published for Mac GPU and CPU; x/÷3"}
+        return told | _engine_assumptions(costs, target)
+    told["method"] = "MACs over the rate of DenseNet-121, the only network published for Mac GPU and CPU; x/÷3"
     if not target.device.is_mac:
         told["method"] = "MACs over a Mac's rate for DenseNet-121, assumed for phones and tablets; x/÷6"
     return told
+
+
+def _engine_assumptions(costs: Sequence[Cost], target: Target) -> dict[str, str]:
+    chip = target.device.soc
+    networks = coverage(chip)
+    known = (
+        f"{networks} networks on the {chip}"
+        if networks
+        else f"none timed on the {chip}: carried over from its neighbours"
+    )
+    told = {
+        "method": f"fit of {len(published())} published latencies; {known}",
+        "stopwatch": STOPWATCHES[stopwatch_of(chip)],
+        "assumes": "every operation runs on the Neural Engine",
+    }
+    if any(is_w8a8(cost) for cost in costs) and not gains_from_w8a8(target, "Neural Engine"):
+        told["w8a8"] = f"no gain is published for the {chip}: counted as weight-only int8"
+    if reasons := Counter(f"{cost.off_engine} ({cost.kind})" for cost in costs if cost.off_engine):
+        told["assumes"] = f"the Neural Engine hands over {_counted(reasons)}: {priors.FALLBACK.value:g} ms are added"
+    return told
+
+
+def _unknown(costs: Iterable[Cost]) -> dict[str, str]:
+    kinds = Counter(cost.kind for cost in costs if cost.note == "unknown operation")
+    return {"unknown": f"priced by their bytes, arithmetic not counted: {_counted(kinds)}"} if kinds else {}
+
+
+def _counted(names: Counter[str]) -> str:
+    return ", ".join(f"{count} × {name}" for name, count in names.most_common())
 
 
 def _measured(measurement: Measurement, target: Target) -> Reading:

@@ -3,7 +3,7 @@
 A Score holds the Readings of one package by name. Here, and nowhere else, a Reading becomes a loss (everything is
 minimised) and a limit becomes a violation: the only place that knows a sign.
 
-Intervals: accuracy 95 % (Wilson), estimates 80 % (a judgement on few published figures, see `devices/priors.py`);
+Intervals: accuracy 95 % (Wilson), estimates 80 % (latency on the Neural Engine: held by published figures; else judgement);
 exact values have low = value = high. Estimates that rest on little data are the reader's to distrust: `how` says so.
 """
 

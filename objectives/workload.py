@@ -1,24 +1,34 @@
 """What does a program ask of the hardware?  The operation table, summed up as the estimators' features.
 
-The features are those of the fit behind `devices/priors.py`: dense and depthwise multiply-accumulates, weight bytes as
-if uncompressed and as effective, and activation bytes: what operations read and write, apart from those that are
-computed on the way out of their producer (FUSED).
+`Slice` has the features of the energy estimate: dense and depthwise multiply-accumulates, weight bytes as if
+uncompressed and as effective, and activation bytes: what operations read and write, apart from those that are computed
+on the way out of their producer (FUSED). `terms` splits the same rows as the fit of published latencies wants them
+(`devices/fit.py`): by what a unit does with the bytes. That reshaping costs time although no data move in the program
+is Apple's own advice ("Deploying Transformers on the Apple Neural Engine": tensors lie channels first there).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.devices.priors import W8A8_CHIPS, Unit, realised_saving
+from coreml_pareto.objectives.devices.priors import ON_CHIP_BYTES, TERMS, W8A8_CHIPS, Unit, realised_saving
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
+from coreml_pareto.objectives.program.operations.resizing import ROWS as RESIZING
+from coreml_pareto.objectives.program.operations.shape import ROWS as SHAPE
 from coreml_pareto.objectives.program.program import VIEWS
+
+Terms = tuple[float, ...]
+"""Amounts in the order of `priors.TERMS`."""
 
 FUSED = frozenset(ELEMENTWISE) | VIEWS | {"batch_norm", "quantize", "dequantize", "classify"}
 """Kinds whose bytes do not count: activations and element-wise arithmetic (done by the operation before), views (no
 data moves), inference batch norm (folded), quantize and dequantize (part of the W8A8 kernel), the label look-up."""
+
+_JOINING = frozenset({"concat", "split", "slice_by_index", "slice_by_size", "stack", "pad"})  # rows stay as they are
+_ARRANGING = (frozenset(SHAPE) | frozenset(RESIZING) | VIEWS) - _JOINING
 
 
 @dataclass(frozen=True)
@@ -105,3 +115,37 @@ def total(costs: Iterable[Cost], *, eta: float = 0.0, on_chip_bytes: float = 0.0
         activation_bytes=sum(moved),
         spilled_bytes=sum(max(0.0, amount - on_chip_bytes) for amount in moved),
     )
+
+
+def terms(costs: Iterable[Cost], *, eta: float = 0.0) -> Terms:
+    """What the fit of latencies is made of, in the order of `priors.TERMS`: GMAC and MB."""
+    summed = dict.fromkeys(TERMS, 0.0)
+    for cost in costs:
+        for term, amount in row_terms(cost, eta=eta):
+            summed[term] += amount
+    return tuple(summed.values())
+
+
+def row_terms(cost: Cost, *, eta: float = 0.0) -> Iterator[tuple[str, float]]:
+    """The same of one operation; operations that nobody knows are priced by the bytes that they read and write."""
+    if cost.macs:
+        yield _arithmetic(cost), cost.macs / 1e9
+    if cost.weight_elements:
+        yield "weights", effective_weight_bytes(cost, eta) / 1e6
+    moved = cost.read_bytes + cost.written_bytes
+    if cost.kind in _ARRANGING:
+        yield "arranged", cost.aligned_bytes / 1e6
+    elif cost.group == "matrix" and not cost.weight_elements:
+        yield "multiplied", moved / 1e6
+    elif cost.kind not in FUSED:
+        yield "activations", moved / 1e6
+        yield "spilled", max(0.0, moved - ON_CHIP_BYTES.value) / 1e6
+
+
+def _arithmetic(cost: Cost) -> str:
+    """1 x 1 convolutions and products with weights are the same arithmetic."""
+    if cost.group == "matrix":
+        return "pointwise" if cost.weight_elements else "products"
+    if cost.group == "depthwise":
+        return "depthwise"
+    return "pointwise" if cost.kernel == 1 else "spatial"

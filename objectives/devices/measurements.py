@@ -53,6 +53,9 @@ class CostRow(_Frozen):
     read_bytes: Count
     written_bytes: Count
     note: str = ""
+    kernel: Count = 1
+    aligned_bytes: Count = 0
+    off_engine: str = ""
 
     def cost(self) -> Cost:
         """The row as the estimators read it."""

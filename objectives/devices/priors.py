@@ -1,10 +1,9 @@
 """What do the estimators assume while nothing has been measured?  Every parameter with its spread and its source.
 
-No published set of measurements identifies all of them: the slopes of the Neural Engine are one pooled non-negative
-fit over 36 published whole-model latencies (28 on the A14, 4 on the A15, 4 on the A16; relative error; shared slopes,
-one floor per chip), in which dense MACs, weight bytes and activation bytes are collinear. So they rank networks and
-bracket milliseconds; they do not replace a measurement. Peak TOPS enter nowhere: whole classifiers reach 0.35 to 2.7
-GMAC/ms in fp16 whatever the data sheet promises.
+Latencies on the Neural Engine start here and are fitted to what was published (`fit.py`, `latencies.csv`); slopes that
+published networks cannot tell apart stay where they start. "Pooled fit" is a non-negative one of 36 figures (28 on the
+A14, 4 on the A15, 4 on the A16; relative error; shared slopes, one floor per chip). Peak TOPS enter nowhere: whole
+classifiers reach 0.35 to 2.7 GMAC/ms in fp16 whatever the data sheet promises.
 
 Sources, by tag:
 
@@ -17,6 +16,7 @@ Sources, by tag:
 - CZ   vladimir-chernykh/coreml-model-zoo: iPhone 11 Pro, iOS 13.5, integer milliseconds
 - ANEG sbryngelson/ane-guide @9eb1afe, arXiv 2606.22283: reverse-engineered, one author, Macs only
 - MX   maderix/ANE @d91c984: M4 matrix products, fp16 18.6 TFLOPS, W8A8 35.1 TOPS
+- EX   pytorch/executorch#8445: a network of which some operations run on the CPU
 - AT   Apple, "Deploying Transformers on the Apple Neural Engine": DistilBERT, iPhone 13, 3.47 ms at 0.454 W
 """
 
@@ -45,55 +45,57 @@ def spread(value: float, factor: float, unit: str, source: str) -> Prior:
     return Prior(value, value / factor, value * factor, unit, source)
 
 
-# Slopes of the Neural Engine: t = t0 + a M_dense + d M_depthwise + b W_eff + e A.
-DENSE: Final = spread(0.064, 2, "ms/GMAC", "pooled fit of MO, IF, CT; the A16 alone 0.058")
-DEPTHWISE: Final = spread(0.3, 5, "ms/GMAC", "judgement: pooled fit 0, the A14 alone 0.86, not identified")
-WEIGHTS: Final = spread(0.012, 2, "ms/MB", "pooled fit; 0.042 on the A14 where it is the only slope")
-ACTIVATIONS: Final = spread(0.010, 2, "ms/MB", "pooled fit; the A16 alone 0.0153")
-
-
-@dataclass(frozen=True)
-class Floor:
-    """What every call costs on a chip, as one kind of stopwatch sees it, and how far an estimate there may be off."""
-
-    t0: Prior
-    stopwatch: str
-    interval: float  # the 80 % interval of an uncalibrated estimate is value / interval .. value * interval
-
-
-XCODE: Final = "Xcode's performance report (median of back-to-back predictions)"
-README: Final = "README tables (Apple's ModelBench app and Xcode's performance report)"
-PAPER: Final = "paper tables (iFormer, MobileNetV4; Core ML on an iPhone 13)"
-LOOP: Final = "a direct loop of back-to-back predictions on a Mac"
-
-_A14: Final = spread(0.46, 1.5, "ms", "MO: pooled fit")
-_A15: Final = Prior(0.37, 0.03, 0.55, "ms", "IF: fit of its table alone 0.37, pooled fit 0.03")
-_A17: Final = Prior(0.05, 0.01, 0.13, "ms", "CT: MobileNetV3-small takes 0.13 ms in all; the pooled fit says 0")
-_MAC: Final = spread(0.2, 1.7, "ms", "ANEG: 0.11 (M5 Pro) to 0.23 (M1 Max)")
-
-# Documented chips: times/divided by 2, the interval of the slopes. Where nothing was measured on the chip, or where
-# the slopes are borrowed from phones (Macs): times/divided by 3.
-FLOORS: Final[Mapping[str, Floor]] = {
-    "A12": Floor(_A14, README + ", carried over from the A14", 3),
-    "A13": Floor(_A14, README + ", carried over from the A14", 3),
-    "A14": Floor(_A14, README, 2),
-    "A15": Floor(_A15, PAPER, 2),
-    "A16": Floor(_A17, XCODE, 2),
-    "A17 Pro": Floor(_A17, XCODE, 2),
-    "M1": Floor(_MAC, LOOP, 3),
-    "M1 Max": Floor(_MAC, LOOP, 3),
-    "M2": Floor(_MAC, LOOP, 3),
-    "M3": Floor(_MAC, LOOP, 3),
-    "M4": Floor(_MAC, LOOP, 3),
-    "M5": Floor(_MAC, LOOP, 3),
+# Latency on the Neural Engine: t = t0 + v * sum of slope * amount, fitted to what was published (`fit.py`) from here.
+TERMS: Final[Mapping[str, Prior]] = {
+    "spatial": spread(0.064, 2, "ms/GMAC", "pooled fit of MO, IF, CT; the A16 alone 0.058: dense, beyond 1 x 1"),
+    "pointwise": spread(0.064, 2, "ms/GMAC", "the same for 1 x 1 convolutions and products with weights"),
+    "depthwise": spread(0.3, 5, "ms/GMAC", "judgement: pooled fit 0, the A14 alone 0.86, not identified"),
+    "products": spread(0.1, 3, "ms/GMAC", "judgement: products of two activations, attention"),
+    "weights": spread(0.012, 2, "ms/MB", "pooled fit; 0.042 on the A14 where it is the only slope"),
+    "activations": spread(0.010, 2, "ms/MB", "pooled fit; the A16 alone 0.0153: what operations read and write"),
+    "spilled": spread(0.010, 3, "ms/MB", "as activations, again, for what one operation moves beyond ON_CHIP_BYTES"),
+    "multiplied": spread(0.010, 3, "ms/MB", "as activations: what products of two activations read and write"),
+    "arranged": spread(0.010, 3, "ms/MB", "as activations: transposed, resized, reshaped, in rows of 64 bytes"),
 }
-UNKNOWN_CHIP: Final = Floor(_A17, XCODE + ", carried over from the A17 Pro", 3)
-"""Newer chips (A18, A19): the published change from A16 to A17 Pro is -2 to +9 % in fp16, so nothing is scaled."""
+"""Mode and one standard deviation of the logarithm, before any figure is seen. The order is that of all terms."""
+OF_WEIGHTS: Final = frozenset({"spatial", "pointwise", "depthwise", "weights", "activations", "spilled"})
+"""Terms of operations with weights: those that W8A8 makes faster."""
+T0: Final = spread(
+    0.3, 2, "ms", "ANEG: 0.11 (M5 Pro) to 0.23 (M1 Max) in a direct loop; fits of MO and IF 0.37 to 0.55"
+)
+
+# Standard deviations of the effects' logarithms, judgement: floors fitted alone lie a factor of ten apart (CT: at most
+# 0.13 ms on the A16, MO: 0.46 ms on the A14), one chip moved by 30 % with the system (WF), and two sources that time
+# the same network on one chip differ by a median factor of 1.14.
+CHIP_T0: Final = 0.8
+CHIP_SPEED: Final = 0.3
+STOPWATCH_T0: Final = 0.3
+STOPWATCH_SPEED: Final = 0.1
+SYSTEM_SPEED: Final = 0.1
+SCATTER: Final = 0.12
+"""Of one figure around its estimate (logarithm), with Student's t of FREEDOM degrees: the factor 1.14 again."""
+FREEDOM: Final = 4.0
+
+GENERATIONS: Final[Mapping[str, float]] = {
+    "A12": 12, "A13": 13, "A14": 14, "A15": 15, "A16": 16, "A17 Pro": 17, "A18": 18, "A18 Pro": 18, "A19": 19,
+    "A19 Pro": 19, "M1": 14, "M1 Pro": 14, "M1 Max": 14, "M2": 15, "M2 Max": 15, "M3": 16, "M3 Max": 16, "M4": 18, "M5": 19,
+}  # fmt: skip
+"""Chips by the year of their Neural Engine; what was published of one tells of its neighbours."""
+GENERATION_LENGTH: Final = 3.0
+"""Generations after which two chips' effects are correlated by 1/e (judgement)."""
+MAC_DISTANCE: Final = 1.0
+"""Generations that a Mac's chip lies from a phone's of the same year (judgement)."""
+SYSTEMS: Final = (15, 16, 17, 18, 26, 27)
+
+CALIBRATION: Final = 1.1
+"""Factor on the fit's own standard deviations, so that 80 % intervals hold 80 % of left-out figures
+(`benchmarks/latency_estimator.py`)."""
 
 
-def floor(soc: str) -> Floor:
-    """The floor of a chip; A17 Pro's with a wider interval where nothing was published."""
-    return FLOORS.get(soc, UNKNOWN_CHIP)
+FALLBACK: Final = Prior(
+    5.0, 2.0, 12.0, "ms", "EX: 2 to 12 ms on the CPU where operations fall off; the middle is judgement"
+)
+NO_FALLBACK: Final = Prior(0.0, 0.0, 0.0, "ms", "every operation runs on the Neural Engine")
 
 
 def realised_saving(os: int) -> Prior:
@@ -106,7 +108,9 @@ def realised_saving(os: int) -> Prior:
     return Prior(eta, max(0.0, eta - 0.15), eta + 0.15, "share", "CT, assuming the slope of the weights above")
 
 
-W8A8_TIME: Final = Prior(0.55, 0.35, 0.8, "of the time above the floor", "CT: ResNet-50 and MobileNetV2; attention 0.8")
+W8A8_TIME: Final = Prior(
+    0.5, 0.25, 0.8, "of the time above the floor", "CT: ResNet-50 0.5 to 0.6, MobileNetV2 0.25 to 0.4, attention 0.8"
+)
 W8A8_CHIPS: Final = frozenset({"A16", "A17 Pro", "A18", "A18 Pro", "A19", "A19 Pro", "M4", "M5"})
 """Chips on which W8A8 is known, or for the later ones assumed, to be faster than fp16 (CT: A16 and A17 Pro)."""
 INT8_CHIPS: Final = W8A8_CHIPS - {"A16"}

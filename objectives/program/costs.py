@@ -3,20 +3,27 @@
 A multiply-accumulate (MAC) is counted where a product enters a sum: convolutions and matrix products; nothing else
 has any. Bytes are those of the program's own types: activations once per distinct tensor read and once written,
 weights as stored (indices, tables, scales, masks). Loading-time operations (`const`, `constexpr_*`) have no row:
-their bytes are weights of the operation that reads them. Fusion is left to whoever prices the rows.
+their bytes are weights of the operation that reads them. Fusion is left to whoever prices the rows. Views have no bytes
+read or written; `aligned_bytes` counts theirs too, as the Neural Engine would store both shapes.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
+from coreml_pareto.objectives.program.engine import kernel_sides, off_engine
 from coreml_pareto.objectives.program.operations import OPERATIONS, Call
-from coreml_pareto.objectives.program.program import VIEWS, Operation, Program
+from coreml_pareto.objectives.program.program import VIEWS, Operation, Program, TensorType
 from coreml_pareto.objectives.program.weights import weights_of
 
 Group = Literal["dense", "depthwise", "matrix", "other"]
 Precision = Literal["fp32", "fp16", "w8a8"]
+
+ALIGNMENT = 64
+"""The Neural Engine stores the last axis in multiples of so many bytes: one element there takes 32 times its size in fp16
+(Apple, "Deploying Transformers on the Apple Neural Engine", principle 1)."""
 
 _MATRIX = frozenset({"linear", "matmul", "einsum", "scaled_dot_product_attention"})
 _CONVOLUTIONS = frozenset({"conv", "conv_transpose"})
@@ -24,7 +31,11 @@ _CONVOLUTIONS = frozenset({"conv", "conv_transpose"})
 
 @dataclass(frozen=True)
 class Cost:
-    """One operation: MACs, bytes of weights and activations; `note` says what is special, or is empty."""
+    """One operation: MACs, bytes of weights and activations; `note` says what is special, or is empty.
+
+    `kernel` is the area of a convolution's kernel; `aligned_bytes` what is read and written, in rows of ALIGNMENT, views
+    included; `off_engine` says why the Neural Engine is reported not to run the operation, or is empty.
+    """
 
     name: str
     kind: str
@@ -36,6 +47,9 @@ class Cost:
     read_bytes: int
     written_bytes: int
     note: str = ""
+    kernel: int = 1
+    aligned_bytes: int = 0
+    off_engine: str = ""
 
 
 def costs(program: Program) -> tuple[Cost, ...]:
@@ -60,7 +74,20 @@ def _cost(program: Program, operation: Operation) -> Cost:
         read_bytes=0 if view else sum(program.types[name].nbytes for name in operands),
         written_bytes=0 if view else sum(kind.nbytes for _, kind in operation.outputs),
         note="view: moves no data" if view else "" if row else "unknown operation",
+        kernel=math.prod(kernel_sides(program, operation)),
+        aligned_bytes=sum(
+            map(_aligned, [program.types[name] for name in operands] + [k for _, k in operation.outputs])
+        ),
+        off_engine=off_engine(program, operation),
     )
+
+
+def _aligned(kind: TensorType) -> int:
+    """Bytes with the last axis of each row filled up to ALIGNMENT; vectors are left as they are."""
+    if len(kind.shape) < 2 or not kind.shape[-1]:
+        return kind.nbytes
+    row = (kind.shape[-1] * kind.bits + 7) // 8
+    return kind.elements // kind.shape[-1] * (-(-row // ALIGNMENT) * ALIGNMENT)
 
 
 def _group(program: Program, operation: Operation) -> Group:

@@ -51,19 +51,20 @@ def _chosen(name: str | None) -> Sequence[Device]:
 
 def _row(device: Device) -> dict[str, Any]:
     from coreml_pareto.objectives.devices.coverage import coverage
-    from coreml_pareto.objectives.devices.priors import floor
+    from coreml_pareto.objectives.devices.fit import fitted
+    from coreml_pareto.objectives.devices.published import STOPWATCHES, stopwatch_of
 
     volts, origin = device.voltage
-    known = floor(device.soc)
+    floor = fitted().floor(device.soc, stopwatch := stopwatch_of(device.soc))
     battery = device.energy_wh is not None
     return {
         "device": device.name, "identifier": device.identifier, "year": device.year, "chip": device.soc,
         "memory_bandwidth_gb_s": device.mem_bw_gb_s, "battery_mah": device.battery_mah,
         "battery_wh": device.energy_wh, "battery_v": volts if battery else None,
         "battery_v_how": origin if battery else None, "os_first": device.os_first, "os_latest": device.os_latest,
-        "latency_floor_ms": known.t0.value, "latency_floor_ms_low": known.t0.low,
-        "latency_floor_ms_high": known.t0.high, "latency_interval_factor": known.interval,
-        "stopwatch": known.stopwatch, "sources": dict(device.sources), **_covered(coverage(device)),
+        "latency_floor_ms": floor.ms, "latency_floor_ms_low": floor.interval[0],
+        "latency_floor_ms_high": floor.interval[1],
+        "stopwatch": STOPWATCHES[stopwatch], "sources": dict(device.sources), **_covered(coverage(device)),
     }  # fmt: skip
 
 
@@ -129,7 +130,7 @@ def _print_one(device: Device) -> None:
     screen = options.console(markup=False)
     screen.print(table)
     _print_published(device, coverage(device))
-    screen.print("Estimates are priors from published figures, not measurements of this device.", style="dim")
+    screen.print("Estimates are fitted to published figures; they are not measurements of this device.", style="dim")
 
 
 def _print_published(device: Device, found: Coverage) -> None:

@@ -1,4 +1,4 @@
-"""The latency prior: by hand, against published milliseconds, and in the direction that physics wants."""
+"""The latency estimate: by hand, against published milliseconds, and in the direction that physics wants."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreml_pareto.objectives.devices import Target, devices, find_device
+from coreml_pareto.objectives.devices import Target, devices, find_device, priors
+from coreml_pareto.objectives.devices.fit import fitted
+from coreml_pareto.objectives.devices.published import rows
 from coreml_pareto.objectives.latency import Measurement, latency
 from coreml_pareto.objectives.program import Cost
-from coreml_pareto.objectives.workload import macs
+from coreml_pareto.objectives.workload import macs, terms
 from coreml_pareto.spaces.errors import UserError
 
 PHONE, MAC = find_device("iPhone 15 Pro"), find_device("MacBook Air 13 (M1)")
@@ -58,19 +60,38 @@ def changed(costs: Sequence[Cost], **changes: object) -> list[Cost]:
 # By hand
 
 
+def floor(target: Target) -> float:
+    """What an empty program takes."""
+    return milliseconds([], target)
+
+
+def work(costs: Sequence[Cost], target: Target) -> float:
+    return milliseconds(costs, target) - floor(target)
+
+
 def test_neural_engine_by_hand() -> None:
-    costs = [conv(10**9, 10**6, 16, 4 * 10**6), conv(10**8, 0, 16, 0, "depthwise"), conv(10**9, 10**6, 8, 0, "matrix")]
-    # 0.05 + 2 GMAC x 0.064 + 0.1 GMAC x 0.3 + (2 MB + 2 MB (1 - 0.15 x 0.5)) x 0.012 + 4 MB x 0.010
-    assert milliseconds(costs, Target(PHONE, 17)) == pytest.approx(0.05 + 0.128 + 0.03 + 0.0462 + 0.04)
+    costs = [
+        conv(10**9, 10**6, 16, 4 * 10**6), conv(10**8, 0, 16, 0, "depthwise"), conv(10**9, 10**6, 8, 0, "matrix"),
+        conv(10**8, 0, 16, 0, "matrix"),
+        Cost("reshape", "reshape", "other", "fp16", 0, 0, 0, 0, 0, aligned_bytes=2 * 10**6),
+    ]  # fmt: skip
+    slope, target = fitted().slopes, Target(PHONE, 17)
+    weights = 2 + 2 * (1 - 0.15 * 0.5)  # MB: iOS 17 saves 0.15 of the half that 8 bits leave out
+    asked = {"pointwise": 2, "depthwise": 0.1, "products": 0.1, "weights": weights, "activations": 4, "spilled": 2,
+             "arranged": 2}  # fmt: skip
+    reference = work([conv(10**9, 0, 16, 0)], target) / slope["pointwise"]  # how much slower this chip is
+    expected = sum(slope[term] * amount for term, amount in asked.items())
+    assert work(costs, target) == pytest.approx(reference * expected)
 
 
 def test_w8a8_by_hand() -> None:
-    costs = [conv(10**9, 10**6, 8, 4 * 10**6, precision="w8a8")]
-    above = 0.064 + 2 * 0.012 + 0.04  # the fp16 network's
-    assert milliseconds(costs, Target(PHONE, 17)) == pytest.approx(0.05 + 0.55 * above)
+    int8 = [conv(10**9, 10**6, 8, 4 * 10**6, precision="w8a8")]
+    fp16 = changed(int8, precision="fp16", weight_bytes=2 * 10**6)
+    a17 = Target(PHONE, 17)
+    assert work(int8, a17) == pytest.approx(priors.W8A8_TIME.value * work(fp16, a17))
     a15 = Target(find_device("iPhone 13"), 17)  # no published gain: weight-only int8
-    assert milliseconds(costs, a15) == pytest.approx(0.37 + 0.064 + 2 * (1 - 0.15 / 2) * 0.012 + 0.04)
-    assert "no gain is published for the A15" in latency(costs, a15)["latency_ms"].conditions["w8a8"]
+    assert milliseconds(int8, a15) == milliseconds(changed(int8, precision="fp16"), a15)
+    assert "no gain is published for the A15" in latency(int8, a15)["latency_ms"].conditions["w8a8"]
 
 
 @pytest.mark.parametrize(
@@ -85,45 +106,104 @@ def test_w8a8_by_hand() -> None:
 )
 def test_other_units_by_hand(device, units, precision, unit, rate, factor) -> None:  # type: ignore[no-untyped-def]
     reading = latency([conv(10**9, 10**6, 16, 10**6, precision=precision)], Target(device, 17, units))["latency_ms"]
-    assert reading.value == pytest.approx(1 / rate, abs=0.25)  # and the floor
-    assert reading.value > 1 / rate
+    assert reading.value == pytest.approx(1 / rate + floor(Target(device, 17, "ALL")))
     assert reading.high / reading.value == pytest.approx(factor, rel=0.05)
     assert reading.conditions["unit"] == unit
 
 
-# Published figures. Features of the fp16 packages at 224 px, 1000 classes: dense and depthwise GMAC, M weights, MB moved.
+# Published figures: apple/coremltools, docs-guides, opt-quantization-perf and opt-palettization-perf, iOS 17. They are
+# part of the fit; how far off it is on families that it has not seen, `benchmarks/latency_estimator.py` tells.
 
-FEATURES = {
-    "MobileNetV2": (0.2801, 0.0207, 3.488, 27.02),
-    "MobileNetV3-small": (0.0490, 0.0075, 2.537, 6.55),
-    "ResNet-50": (4.0892, 0.0, 25.530, 45.77),
-}
-PUBLISHED = [  # apple/coremltools, docs-guides, opt-quantization-perf and opt-palettization-perf, iOS 17
-    ("MobileNetV2", "iPhone 15 Pro", "fp16", 0.49),
-    ("MobileNetV2", "iPhone 15 Pro", "w8a8", 0.20),
-    ("MobileNetV2", "iPhone 14 Pro", "fp16", 0.48),
-    ("MobileNetV2", "iPhone 14 Pro", "w8a8", 0.27),
-    ("MobileNetV3-small", "iPhone 14 Pro", "fp16", 0.13),
-    ("ResNet-50", "iPhone 15 Pro", "fp16", 1.38),
-    ("ResNet-50", "iPhone 15 Pro", "w8a8", 0.77),
-    ("ResNet-50", "iPhone 14 Pro", "fp16", 1.52),
-    ("ResNet-50", "iPhone 14 Pro", "w8a8", 0.94),
+PUBLISHED = [
+    ("mobilenetv2_100@224", "iPhone 15 Pro", "fp16", 0.49),
+    ("mobilenetv2_100@224", "iPhone 15 Pro", "w8a8", 0.20),
+    ("mobilenetv2_100@224", "iPhone 14 Pro", "fp16", 0.48),
+    ("mobilenetv2_100@224", "iPhone 14 Pro", "w8a8", 0.27),
+    ("resnet50@224", "iPhone 15 Pro", "fp16", 1.38),
+    ("resnet50@224", "iPhone 15 Pro", "w8a8", 0.77),
+    ("resnet50@224", "iPhone 14 Pro", "fp16", 1.52),
+    ("resnet50@224", "iPhone 14 Pro", "w8a8", 0.94),
 ]
 
 
-@pytest.mark.parametrize(("network", "device", "precision", "published"), PUBLISHED)
-def test_published_milliseconds_lie_in_the_interval(
-    network: str, device: str, precision: str, published: float
-) -> None:
-    dense, depthwise, weights, moved = FEATURES[network]
-    bits = 8 if precision == "w8a8" else 16
-    costs = [
-        conv(int(dense * 1e9), int(weights * 1e6), bits, int(moved * 1e6), precision=precision),
-        conv(int(depthwise * 1e9), 0, bits, 0, "depthwise", precision),
+def test_published_milliseconds_lie_in_most_intervals_and_not_far_off() -> None:
+    held = []
+    for network, device, precision, ms in PUBLISHED:
+        reading = latency(rows_of(network, precision), Target(find_device(device), 17))["latency_ms"]
+        assert 0.65 < reading.value / ms < 1.55, (network, device, precision)
+        held.append(reading.low < ms < reading.high)
+    assert sum(held) >= 0.75 * len(held)  # 80 % intervals
+
+
+def rows_of(network: str, precision: str) -> list[Cost]:
+    """Operations that ask for what a published network asks for."""
+    row = next(row for row in rows("networks.csv") if row["network"] == network)
+    told = {term: float(row[term]) for term in priors.TERMS}
+    elements, bits = int(1e6 * told["weights"] / 2), 8 if precision == "w8a8" else 16
+    spilling = int(1e6 * told["spilled"] + priors.ON_CHIP_BYTES.value) if told["spilled"] else 0
+    whole, rest = divmod(int(1e6 * told["activations"]) - spilling, int(priors.ON_CHIP_BYTES.value))
+    moved = [spilling, *[int(priors.ON_CHIP_BYTES.value)] * whole, rest]
+    spatial = conv(int(1e9 * told["spatial"]), 0, bits, 0, precision=precision)
+    return [
+        dataclasses.replace(spatial, kernel=9),
+        conv(int(1e9 * told["pointwise"]), elements, bits, 0, precision=precision),
+        conv(int(1e9 * told["depthwise"]), 0, bits, 0, "depthwise", precision),
+        Cost("x", "transpose", "other", "fp16", 0, 0, 0, 0, 0, aligned_bytes=int(1e6 * told["arranged"])),
+        *(conv(0, 0, bits, amount, precision=precision) for amount in moved),
     ]
-    reading = latency(costs, Target(find_device(device), 17))["latency_ms"]
-    assert reading.low < published < reading.high
-    assert 0.7 < reading.value / published < 1.45  # what the prior reaches; a calibration should narrow it
+
+
+def test_rows_of_a_network_ask_for_what_it_asks() -> None:
+    row = next(row for row in rows("networks.csv") if row["network"] == "mobilenetv2_100@224")
+    assert terms(rows_of("mobilenetv2_100@224", "fp16")) == pytest.approx(
+        [float(row[t]) for t in priors.TERMS], rel=1e-4
+    )
+
+
+# Collinearity: what goes together in published networks, taken apart. Stacks of convolutions, counted by hand.
+
+
+def stack(width: int, side: int, *, kernel: int = 3, depthwise: bool = False, precision: str = "fp16") -> list[Cost]:
+    """Four convolutions of `width` channels at `side` x `side`."""
+    elements = kernel * kernel * width * (1 if depthwise else width)
+    group, bits = ("depthwise" if depthwise else "dense"), 8 if precision == "w8a8" else 16
+    one = conv(elements * side * side, elements, bits, 4 * width * side * side, group, precision)
+    return [dataclasses.replace(one, kernel=kernel * kernel)] * 4
+
+
+sizes = st.integers(1, 512), st.integers(1, 512), st.integers(1, 64)
+
+
+@given(*sizes, targets)
+def test_more_resolution_never_costs_less(width: int, side: int, more: int, target: Target) -> None:
+    assert milliseconds(stack(width, side + more), target) >= milliseconds(stack(width, side), target)
+
+
+@given(*sizes, targets, st.booleans())
+def test_more_width_never_costs_less(width: int, side: int, more: int, target: Target, depthwise: bool) -> None:
+    wide, narrow = (stack(channels, side, depthwise=depthwise) for channels in (width + more, width))
+    assert milliseconds(wide, target) >= milliseconds(narrow, target)
+
+
+@given(*sizes, st.booleans())
+def test_w8a8_of_a_network_is_never_slower_than_fp16_on_a17_pro(
+    width: int, side: int, more: int, depthwise: bool
+) -> None:
+    int8, fp16 = (stack(width, side + more, depthwise=depthwise, precision=name) for name in ("w8a8", "fp16"))
+    assert milliseconds(int8, Target(PHONE, 17)) < milliseconds(fp16, Target(PHONE, 17))
+
+
+@pytest.mark.parametrize("device", ["iPhone 12", "iPhone 13", "iPhone 14 Pro", "iPhone 15 Pro", "iPhone 17 Pro"])
+def test_designed_pairs_move_the_right_way(device: str) -> None:
+    target = Target(find_device(device), find_device(device).os_latest or 26)
+    same_weights = [work(stack(128, side), target) for side in (28, 56)]
+    assert 2 < same_weights[1] / same_weights[0] < 4  # four times the arithmetic and the activations, not the weights
+    thin, wide = stack(64, 112), stack(256, 28)  # the same MACs: a quarter of the activations, 16 times the weights
+    assert macs(thin) == macs(wide)
+    assert work(thin, target) > work(wide, target)
+    dense, depthwise = stack(128, 56), stack(128, 56, depthwise=True)
+    per_mac = [work(costs, target) / macs(costs) for costs in (dense, depthwise)]
+    assert work(dense, target) > work(depthwise, target) and per_mac[1] > 5 * per_mac[0]
 
 
 # Properties
@@ -181,9 +261,12 @@ def test_no_unit_and_no_precision_beats_fp16_on_the_neural_engine(costs: list[Co
 @given(tables)
 def test_weight_only_compression_gains_more_on_newer_systems(costs: list[Cost]) -> None:
     weight_only = changed(costs, precision="fp16")
+    fp16 = [dataclasses.replace(cost, weight_bytes=2 * cost.weight_elements) for cost in weight_only]
     device = find_device("iPhone 14 Pro")
-    times = [milliseconds(weight_only, Target(device, os)) for os in (16, 17, 18)]
-    assert times[0] >= times[1] >= times[2]
+    kept = []
+    for target in (Target(device, os) for os in (16, 17, 18)):
+        kept.append(work(weight_only, target) / (work(fp16, target) or 1))
+    assert kept[0] + 1e-9 >= kept[1] and kept[1] + 1e-9 >= kept[2]
 
 
 def test_ios_16_gains_nothing_from_weight_only_compression() -> None:
@@ -191,13 +274,30 @@ def test_ios_16_gains_nothing_from_weight_only_compression() -> None:
     assert milliseconds([conv(10**8, 10**6, 4, 0)], phone) == milliseconds([conv(10**8, 10**6, 16, 0)], phone)
 
 
-def test_chips_without_data_keep_the_a17_pros_value_and_widen() -> None:
+def test_chips_without_figures_borrow_from_their_neighbours_and_widen() -> None:
     costs = [conv(10**9, 10**6, 16, 10**6)]
     known = latency(costs, Target(PHONE, 26))["latency_ms"]
     unknown = latency(costs, Target(find_device("iPhone 17 Pro"), 26))["latency_ms"]
-    assert unknown.value == known.value
-    assert unknown.low < known.low < known.high < unknown.high
-    assert "carried over from the A17 Pro" in unknown.conditions["stopwatch"]
+    assert 0.7 < unknown.value / known.value < 1.4
+    assert unknown.high / unknown.low > 1.1 * known.high / known.low
+    assert "none timed on the A19 Pro: carried over" in unknown.conditions["method"]
+
+
+def test_operations_off_the_neural_engine_are_named_and_cost_the_published_penalty() -> None:
+    costs, target = [conv(10**8, 10**6, 16, 10**6)], Target(PHONE, 17)
+    gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 0, 0, off_engine="gathering")
+    here, there = latency(costs, target)["latency_ms"], latency([*costs, gather, gather], target)["latency_ms"]
+    added = [getattr(there, end) - getattr(here, end) for end in ("low", "value", "high")]
+    assert added == pytest.approx([2, 5, 12])
+    assert "hands over 2 × gathering (gather)" in there.conditions["assumes"]
+
+
+def test_unknown_operations_are_priced_by_their_bytes_and_named() -> None:
+    unknown = Cost("x", "mystery", "other", "fp16", 0, 0, 0, 3 * 10**6, 10**6, "unknown operation")
+    pool = Cost("x", "max_pool", "other", "fp16", 0, 0, 0, 3 * 10**6, 10**6)
+    target = Target(PHONE, 17)
+    assert milliseconds([unknown], target) == milliseconds([pool], target) > floor(target)
+    assert "1 × mystery" in latency([unknown], target)["latency_ms"].conditions["unknown"]
 
 
 @given(tables)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from coreml_pareto.objectives.devices.priors import TERMS
 from coreml_pareto.objectives.program.operations import OPERATIONS
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.workload import (
     FUSED,
     effective_weight_bytes,
     runs_on_neural_engine,
+    terms,
     total,
     units,
 )
@@ -69,3 +71,27 @@ def test_fp32_arithmetic_keeps_off_the_neural_engine_but_a_cast_does_not(row) ->
 )
 def test_units_that_may_run_a_program(row, target, compute_units, precision, expected) -> None:  # type: ignore[no-untyped-def]
     assert units([row(macs=1, precision=precision)], target(compute_units=compute_units)) == expected
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"macs": 10**9, "kernel": 9}, {"spatial": 1.0}),
+        ({"macs": 10**9}, {"pointwise": 1.0}),
+        ({"macs": 10**9, "group": "depthwise", "kernel": 9}, {"depthwise": 1.0}),
+        (
+            {"macs": 10**9, "kind": "linear", "group": "matrix", "weight_elements": 10**6},
+            {"pointwise": 1.0, "weights": 2},
+        ),
+        ({"macs": 10**9, "kind": "matmul", "group": "matrix", "read_bytes": 10**6}, {"products": 1.0, "multiplied": 1}),
+        ({"kind": "max_pool", "group": "other", "read_bytes": 3 * 10**6}, {"activations": 3, "spilled": 1}),
+        ({"kind": "concat", "group": "other", "read_bytes": 10**6}, {"activations": 1}),
+        ({"kind": "transpose", "group": "other", "read_bytes": 10**6, "aligned_bytes": 4 * 10**6}, {"arranged": 4}),
+        ({"kind": "reshape", "group": "other", "aligned_bytes": 4 * 10**6}, {"arranged": 4}),
+        ({"kind": "relu", "group": "other", "read_bytes": 10**6}, {}),
+        ({"kind": "mystery", "group": "other", "written_bytes": 10**6}, {"activations": 1}),
+    ],
+)
+def test_terms_say_what_a_unit_does_with_an_operation(row, changes, expected) -> None:  # type: ignore[no-untyped-def]
+    told = {name: amount for name, amount in zip(TERMS, terms([row(**changes)]), strict=True) if amount}
+    assert told == pytest.approx(expected)

@@ -8,7 +8,7 @@ from coreml_pareto.objectives.devices import devices, priors
 from coreml_pareto.objectives.devices.priors import Prior
 
 PRIORS = {name: value for name, value in vars(priors).items() if isinstance(value, Prior)}
-PRIORS |= {f"t0 {soc}": floor.t0 for soc, floor in priors.FLOORS.items()}
+PRIORS |= priors.TERMS
 PRIORS |= {f"eta {os}": priors.realised_saving(os) for os in (15, 16, 17, 18, 26)}
 LEGEND = (priors.__doc__ or "").split("Sources, by tag:")[1]
 
@@ -21,18 +21,14 @@ def test_value_lies_in_its_range_and_has_unit_and_source(name: str) -> None:
     assert prior.source
 
 
-@pytest.mark.parametrize("tag", ["CT", "MO", "IF", "WF", "CZ", "ANEG", "MX", "AT"])
+@pytest.mark.parametrize("tag", ["CT", "MO", "IF", "WF", "CZ", "EX", "ANEG", "MX", "AT"])
 def test_every_source_tag_is_explained(tag: str) -> None:
     assert f"- {tag} " in LEGEND
 
 
 @pytest.mark.parametrize("soc", sorted({device.soc for device in devices()}))
-def test_every_chip_has_a_floor_and_its_borrowing_is_told(soc: str) -> None:
-    floor = priors.floor(soc)
-    documented = {"A14", "A15", "A16", "A17 Pro"}
-    assert floor.interval == (2 if soc in documented else 3)
-    borrowed = soc not in documented if soc.startswith("A") else soc not in priors.FLOORS
-    assert ("carried over" in floor.stopwatch) == borrowed
+def test_every_chip_of_the_catalogue_has_a_generation(soc: str) -> None:
+    assert 12 <= priors.GENERATIONS[soc] <= 19
 
 
 def test_int8_chips_gain_from_w8a8() -> None:

@@ -1,0 +1,50 @@
+"""Operations that the Neural Engine is reported not to run: named, each by its rule, in programs written for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from coremltools.converters.mil import Builder as mb
+
+from coreml_pareto.objectives.devices import Target, find_device
+from coreml_pareto.objectives.program import costs
+from coreml_pareto.objectives.score import static_score
+
+
+def _conv(x: Any, side: int) -> Any:
+    return mb.conv(x=x, weight=np.ones((4, 4, 1, side), np.float32), pad_type="same")
+
+
+CASES = {
+    "gathering": lambda x: mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=1),
+    "products over an axis": lambda x: mb.reduce_prod(x=x, axes=[1]),
+    "kernels wider than 13": lambda x: _conv(x, 15),
+    "": lambda x: _conv(x, 13),
+}
+
+
+@pytest.mark.parametrize("reason", CASES)
+def test_reason(reason: str, build: Any) -> None:
+    assert reason in {cost.off_engine for cost in costs(build(CASES[reason], (1, 4, 16, 16)))}
+
+
+def test_usual_operations_have_none(build: Any) -> None:
+    assert {cost.off_engine for cost in costs(build(CASES[""], (1, 4, 16, 16)))} == {""}
+
+
+def test_rows_are_filled_up_to_64_bytes(build: Any) -> None:
+    program = build(lambda x: mb.reshape(x=mb.relu(x=x), shape=(1, 4, 256, 1)), (1, 4, 16, 16))
+    (view,) = (cost for cost in costs(program) if cost.kind == "reshape")
+    assert (view.read_bytes, view.written_bytes) == (0, 0)
+    assert view.aligned_bytes == 4 * 16 * 64 + 4 * 256 * 64
+
+
+def test_a_program_with_unknown_operations_is_priced(build: Any) -> None:
+    program = build(lambda x: mb.band_part(x=x, lower=1, upper=1), (1, 4, 16, 16))
+    rows = {cost.kind: cost for cost in costs(program)}
+    assert rows["band_part"].note == "unknown operation"
+    assert rows["band_part"].read_bytes == 4 * 4 * 16 * 16
+    score = static_score(program, Target(find_device("iPhone 15 Pro"), 18))
+    assert "1 × band_part" in score["latency_ms"].conditions["unknown"]
