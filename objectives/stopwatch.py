@@ -17,7 +17,7 @@ from functools import cache
 
 import numpy as np
 
-from coreml_pareto.objectives.devices.catalogue import Device, Target
+from coreml_pareto.objectives.devices.catalogue import Device, Target, devices
 from coreml_pareto.objectives.latency import Measurement
 from coreml_pareto.objectives.program import CoreMLRunner, ImageInput, Program
 
@@ -35,12 +35,22 @@ def measure(program: Program, target: Target) -> Measurement | None:
     return Measurement(target, median, low, high, PREDICTIONS, STOPWATCH)
 
 
+def this_device() -> Device | None:
+    """The Mac that this process runs on; None off macOS and where the catalogue has no such Mac, or several."""
+    found = [device for device in devices() if device.is_mac and _is(device, hardware())] if _is_macos() else []
+    return found[0] if len(found) == 1 else None
+
+
 def is_this_machine(target: Target) -> bool:
     """Whether the target is the Mac that this process runs on, under the system that it runs."""
-    if platform.system() != "Darwin" or not target.device.is_mac:
+    if not _is_macos() or not target.device.is_mac:
         return False
     release = int(platform.mac_ver()[0].split(".")[0])
-    return target.os == (release if release >= 26 else release + 3) and _is(target.device, _hardware())
+    return target.os == (release if release >= 26 else release + 3) and _is(target.device, hardware())
+
+
+def _is_macos() -> bool:
+    return platform.system() == "Darwin"
 
 
 def _is(device: Device, hardware: Mapping[str, str]) -> bool:
@@ -53,7 +63,8 @@ def _is(device: Device, hardware: Mapping[str, str]) -> bool:
 
 
 @cache
-def _hardware() -> Mapping[str, str]:
+def hardware() -> Mapping[str, str]:
+    """What macOS says of this machine; empty where it says nothing."""
     answer = subprocess.run(["system_profiler", "SPHardwareDataType", "-json"], capture_output=True, check=False)
     try:
         found: dict[str, str] = json.loads(answer.stdout)["SPHardwareDataType"][0]

@@ -23,9 +23,11 @@ from coreml_pareto.search.commands.evaluate import evaluate_command
 from coreml_pareto.search.commands.front import front_command
 from coreml_pareto.search.commands.import_measurements import import_measurements_command
 from coreml_pareto.search.commands.inspect import inspect_command
+from coreml_pareto.search.commands.measure import measure_command
 from coreml_pareto.search.commands.search import search_command
 from coreml_pareto.search.commands.sensitivity import sensitivity_command
 from coreml_pareto.search.commands.space import space_command
+from coreml_pareto.search.commands.verify import verify_command
 from coreml_pareto.spaces.errors import UserError
 
 NAME = "coreml-pareto"
@@ -48,6 +50,8 @@ app.command("evaluate", rich_help_panel=_PACKAGES)(evaluate_command)
 app.command("estimate", rich_help_panel=_PACKAGES)(estimate_command)
 app.command("inspect", rich_help_panel=_PACKAGES)(inspect_command)
 app.command("sensitivity", rich_help_panel=_PACKAGES)(sensitivity_command)
+app.command("measure", rich_help_panel=_PACKAGES)(measure_command)
+app.command("verify", rich_help_panel=_PACKAGES)(verify_command)
 app.command("devices", rich_help_panel=_REFERENCE)(devices_command)
 app.command("space", rich_help_panel=_REFERENCE)(space_command)
 

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Literal, final
+from typing import Any, Final, Literal, cast, final, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ from coreml_pareto.objectives.program import ImageInput, Program, TensorInput
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.objectives.stopwatch import measure
-from coreml_pareto.search.data import DataSet, Split
+from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.data.augment import GREY_WEIGHTS
 from coreml_pareto.search.data.folder import few
 from coreml_pareto.spaces.errors import UserError
@@ -84,7 +84,7 @@ def judge(
     """
     order = match_labels(labels_of(program, labels), data.classes)
     static = static_score(program, target, measure(program, target))
-    pictures = _open(data, split)
+    pictures = open_split(data, split)
     if not len(pictures):
         raise UserError(f"an accuracy needs images; the {split} split of {data.name} is empty; name another --split")
     rule, note = preprocessing_for(program)
@@ -94,9 +94,25 @@ def judge(
     return Judgement(result.score | static, (note, *unscaled, *_same_data(program, data)))
 
 
-def _open(data: DataSet, split: SplitName) -> Split:
+def split_named(text: str) -> SplitName:
+    """UserError for any other word."""
+    if text not in get_args(SplitName):
+        raise UserError(f"a split is train, validation or test; got {text!r}; name one of them")
+    return cast("SplitName", text)
+
+
+def load_pictures(data: str, drawn: Splitting) -> DataSet:
+    """The pictures that `--data` names, split as was decided."""
+    return load_data(
+        data, seed=drawn.seed, validation_share=drawn.validation, test_share=drawn.test,
+        max_broken_share=drawn.max_broken, limit=drawn.limit,
+    )  # fmt: skip
+
+
+def open_split(data: DataSet, split: SplitName, reason: str = "evaluate") -> Split:
+    """One split; of the test split the data keep why it was opened."""
     if split == "test":
-        return data.open_test("evaluate")
+        return data.open_test(reason)
     return data.train if split == "train" else data.validation
 
 

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -29,3 +33,18 @@ def browser() -> str:
         missing = "needs Chrome or Chromium, which draws charts as PNG (Debian: apt install chromium)"
         pytest.fail(missing) if os.environ.get("CI") == "true" else pytest.skip(missing)
     return str(found)
+
+
+@pytest.fixture
+def core_ml(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Core ML on a MacBook Air, as far as coremltools can see; what it does is told to this `Behaviour`."""
+    path = Path(__file__).with_name("coreml_double.py")
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None and spec.loader is not None
+    double = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, path.stem, double)  # dataclasses look their module up
+    spec.loader.exec_module(double)
+    monkeypatch.setitem(sys.modules, "coremltools.libcoremlpython", None)  # undone afterwards
+    behaviour = double.Behaviour()
+    double.install(behaviour, monkeypatch.setattr)
+    return behaviour

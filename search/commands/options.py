@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 LIMITS = "Limits"
 WHERE = "Where it is to run"
+INPUT = "For packages that do not say it themselves"
 DEFAULT_DEVICE = "iPhone 15 Pro"
 DEFAULT_OS = 17
 NOTHING_FITS = 3
@@ -48,6 +49,32 @@ Release = Annotated[
 Units = Annotated[
     str, typer.Option("--compute-units", rich_help_panel=WHERE, help="ALL, CPU_AND_NE, CPU_AND_GPU or CPU_ONLY.")
 ]
+UnitsList = Annotated[
+    str,
+    typer.Option(
+        "--compute-units", rich_help_panel=WHERE, help="One or more of ALL, CPU_AND_NE, CPU_AND_GPU, CPU_ONLY."
+    ),
+]
+Data = Annotated[str, typer.Option(help="Pictures: a folder with one folder per class, or `digits`.")]
+SplitName = Annotated[str, typer.Option(help="train, validation or test.")]
+Seed = Annotated[
+    int | None, typer.Option(help="Draws splits that the data does not bring. [default: the package's own, else 0]")
+]
+Mean = Annotated[
+    str | None,
+    typer.Option(
+        rich_help_panel=INPUT,
+        help="Tensor inputs: subtracted from pixels in 0..1; one number or three, 0.485,0.456,0.406.",
+    ),
+]
+Std = Annotated[str | None, typer.Option(rich_help_panel=INPUT, help="Tensor inputs: divided by; one number or three.")]
+Labels = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE", rich_help_panel=INPUT,
+        help="Packages without labels: one class per line, in the order of the outputs.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
@@ -77,6 +104,20 @@ def target_of(program: Program, device: str, release: int | None, units: str) ->
         release = max(DEFAULT_OS, oldest_release(program) or 0, found.os_first or 0)
         release = min(release, found.os_latest or release)
     return Target(found, release, cast("ComputeUnits", units))
+
+
+def units_of(text: str) -> tuple[str, ...]:
+    """`ALL,CPU_ONLY` as names, each once."""
+    from coreml_pareto.objectives.program.coreml import COMPUTE_UNITS
+
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    unknown = [name for name in names if name not in COMPUTE_UNITS]
+    if unknown or not names:
+        got = ", ".join(unknown) or "none"
+        raise UserError(
+            f"--compute-units names one or more of {', '.join(COMPUTE_UNITS)}; got {got}; separate with commas"
+        )
+    return names
 
 
 def oldest_release(program: Program) -> int | None:

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coreml_pareto.search.commands import options
-from coreml_pareto.search.commands.evaluate import INPUT, LABELS, MEAN, STD
 from coreml_pareto.spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -46,9 +45,9 @@ def sensitivity_command(
     images: Annotated[int, typer.Option(min=1, help=_IMAGES)] = 128,
     schemes: Annotated[str | None, typer.Option(metavar="NAMES", help=_SCHEMES)] = None,
     release: Annotated[int, typer.Option("--ios", "--os", metavar="N", help=_IOS)] = LATEST,
-    mean: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=MEAN)] = None,
-    std: Annotated[str | None, typer.Option(rich_help_panel=INPUT, help=STD)] = None,
-    labels: Annotated[Path | None, typer.Option(metavar="FILE", rich_help_panel=INPUT, help=LABELS)] = None,
+    mean: options.Mean = None,
+    std: options.Std = None,
+    labels: options.Labels = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help=_PLOT)] = None,
     store: Annotated[Path | None, typer.Option(metavar="DIR", help=_STORE)] = None,
     as_json: options.Json = False,

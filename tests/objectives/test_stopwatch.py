@@ -23,7 +23,7 @@ MAX = Target(find_device("MacBook Pro 14/16 (M1 Max)"), 17)
 def _mac(monkeypatch: pytest.MonkeyPatch, version: str, **hardware: str) -> None:
     """Pretend to be a Mac; the answer has the form of macOS' system_profiler."""
     answer = json.dumps({"SPHardwareDataType": [{"_name": "hardware_overview", **hardware}]}).encode()
-    stopwatch._hardware.cache_clear()
+    stopwatch.hardware.cache_clear()
     monkeypatch.setattr(platform, "system", lambda: "Darwin")
     monkeypatch.setattr(platform, "mac_ver", lambda: (version, ("", "", ""), "arm64"))
     done = subprocess.CompletedProcess([], 0, stdout=answer)
@@ -58,6 +58,15 @@ def test_the_target_is_this_machine(
 def test_off_macos_nothing_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platform, "system", lambda: "Linux")
     assert not stopwatch.is_this_machine(AIR)
+
+
+def test_this_device_is_one_of_the_catalogue_or_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    _mac(monkeypatch, "14.5", **AIR_M2)
+    assert stopwatch.this_device() == AIR.device
+    _mac(monkeypatch, "14.5", machine_name="Mac", machine_model="Mac99,9", chip_type="Apple M9")
+    assert stopwatch.this_device() is None
+    monkeypatch.setattr(platform, "system", lambda: "Linux")
+    assert stopwatch.this_device() is None
 
 
 class Steady:

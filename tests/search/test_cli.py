@@ -23,7 +23,8 @@ from coreml_pareto.search.lock import sole_search
 from coreml_pareto.spaces.errors import UserError
 
 COMMANDS = (
-    "search", "front", "best", "device-kit", "import-measurements", "evaluate", "estimate", "inspect", "devices", "space",
+    "search", "front", "best", "device-kit", "import-measurements", "evaluate", "estimate", "inspect", "sensitivity",
+    "measure", "verify", "devices", "space",
 )  # fmt: skip
 LIMITS = ("--max-size", "--max-latency", "--max-memory", "--max-energy", "--min-top1", "--strict")
 

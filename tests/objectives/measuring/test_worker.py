@@ -1,0 +1,59 @@
+"""A process for each measurement: what comes back, and what happens to one that hangs, dies or leaves nothing."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreml_pareto.objectives.measuring import worker
+from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.spaces.errors import UserError
+
+TESTS = Path(__file__).parents[2]
+
+
+def _measure(package: Path, units: str = "ALL", patience: float = 120) -> dict[str, Any]:
+    return worker.measure_apart(package, units, Protocol(), with_energy=False, patience=patience)
+
+
+def _process(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
+    monkeypatch.setattr(worker, "COMMAND", (sys.executable, "-c", script))
+
+
+def test_a_record_and_a_refusal_come_back(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    script = (
+        f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
+        "import coreml_double as double; double.install(double.Behaviour(refused_units={'CPU_AND_NE'}))\n"
+        "print('noise')\n"
+        "from coreml_pareto.objectives.measuring.worker import main; main(sys.argv[1:])"
+    )
+    _process(monkeypatch, script)
+    found = _measure(packages["fp16"])
+    assert found["latency"]["n"] == 1000 and found["device"]["soc"] == "M2"
+    with pytest.raises(UserError, match="Core ML must load a package before it runs"):
+        _measure(packages["fp16"], "CPU_AND_NE")
+
+
+def test_one_that_hangs_is_stopped(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    _process(monkeypatch, "import time; time.sleep(60)")
+    with pytest.raises(UserError, match=r"within 0\.5 s; fp16\.mlpackage on ALL gave no answer and was stopped"):
+        _measure(packages["fp16"], patience=0.5)
+
+
+def test_one_that_dies(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    _process(monkeypatch, "import sys; print('first\\nlast words', file=sys.stderr); sys.exit(7)")
+    with pytest.raises(UserError, match="ended with code 7: last words"):
+        _measure(packages["fp16"])
+
+
+@pytest.mark.parametrize("text", ["", "{", "not JSON"])
+def test_one_that_leaves_nothing_readable(
+    packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch, text: str
+) -> None:
+    write = f"import json, pathlib, sys; pathlib.Path(json.loads(sys.argv[1])['answer']).write_text({text!r})"
+    _process(monkeypatch, write)
+    with pytest.raises(UserError, match="left none that can be read"):
+        _measure(packages["fp16"])

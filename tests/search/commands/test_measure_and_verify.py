@@ -1,0 +1,155 @@
+"""`coreml-pareto measure` and `coreml-pareto verify`, on a made-up Core ML."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreml_pareto.objectives.measuring import phone, worker
+from coreml_pareto.objectives.measuring.local import measure
+from coreml_pareto.objectives.program import Constant, load
+from coreml_pareto.search.data import load_data
+from coreml_pareto.search.stages.convert import convert, save
+from coreml_pareto.search.stages.package import Packager, randomised
+from coreml_pareto.search.store import Store
+from coreml_pareto.spaces.candidate import Network
+from coreml_pareto.spaces.errors import UserError
+
+NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.35, resolution=32, stem_stride=1, classes=10)
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("run")
+    wrapping = Packager(Store(root), load_data("digits"), {"seed": 0})._wrapping(NETWORK, None)
+    save(convert(randomised(NETWORK), wrapping, minimum_os=16, precision="fp16"), root / "model.mlpackage")
+    return root / "model.mlpackage"
+
+
+@pytest.fixture
+def here(core_ml: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Core ML of this process: the made-up one does not reach into others."""
+
+    def apart(package: Path, units: str, protocol: Any, *, with_energy: bool, patience: float) -> dict[str, Any]:
+        assert with_energy is False and patience == 9
+        return measure(package, units, protocol, with_energy=with_energy)
+
+    monkeypatch.setattr(worker, "measure_apart", apart)
+    return core_ml
+
+
+QUICK = ("--no-energy", "--patience", "9")
+
+
+@pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is there")
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [(("measure", "any.mlpackage"), "estimate"), (("verify", "any.mlpackage", "--data", "digits"), "evaluate")],
+)
+def test_off_macos_both_name_other_ways(command: Callable[..., Any], arguments: tuple[str, ...], instead: str) -> None:
+    answer = command(*arguments)
+    assert answer.code == 2 and answer.out == "" and answer.err.count("\n") == 1
+    for part in ("only macOS has", f"`coreml-pareto {instead}`", "device-kit", "import-measurements", "planned"):
+        assert part in answer.err
+
+
+def test_measure_prints_a_list_of_records(command: Callable[..., Any], here: Any, package: Path) -> None:
+    answer = command("measure", str(package), "--compute-units", "ALL,CPU_ONLY,ALL", *QUICK, "--json")
+    assert answer.code == 0, answer.err
+    records = json.loads(answer.out)
+    assert [one["compute_units"] for one in records] == ["ALL", "CPU_ONLY"]
+    assert all(one["latency"]["median"] == 2.0 for one in records)
+    assert "Measuring model.mlpackage on CPU_ONLY" in answer.err
+
+
+def test_measure_for_people(command: Callable[..., Any], here: Any, package: Path) -> None:
+    answer = command("measure", str(package), *QUICK)
+    assert answer.code == 0
+    for part in ("MacBook Air 13 (M2), macOS 15.1", "2 ms (2–2)", "Neural Engine", "memory is not measured"):
+        assert part in answer.out
+
+
+def test_units_that_fail_do_not_cost_the_others(command: Callable[..., Any], here: Any, package: Path) -> None:
+    here.refused_units = {"CPU_AND_NE"}
+    answer = command("measure", str(package), "--compute-units", "CPU_AND_NE,CPU_ONLY", *QUICK, "--json")
+    assert answer.code == 2
+    assert [one["compute_units"] for one in json.loads(answer.out)] == ["CPU_ONLY"]
+    assert "1 of 2 measurements failed" in answer.err and "Failed to build" in answer.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--compute-units", "ANE"), "one or more of ALL, CPU_AND_NE, CPU_AND_GPU, CPU_ONLY; got ANE"),
+        (("--compute-units", ","), "got none"),
+        (("--rounds", "3"), "at least 20 rounds of 50"),
+        (("--iphone", "iPhone 15 Pro"), "--iphone and --team go together"),
+        (("--iphone", "Nokia", "--team", "T"), "a device is named as in the catalogue"),
+    ],
+)
+def test_refusals(command: Callable[..., Any], here: Any, package: Path, arguments: tuple[str, ...], said: str) -> None:
+    answer = command("measure", str(package), *arguments)
+    assert answer.code == 2 and said in answer.err and here.loads == []
+
+
+def test_a_missing_package_is_refused_before_the_first_is_measured(
+    command: Callable[..., Any], here: Any, package: Path
+) -> None:
+    answer = command("measure", str(package), str(package.parent / "none.mlpackage"), *QUICK)
+    assert answer.code == 2 and "does not exist" in answer.err and here.loads == []
+
+
+def test_an_iphone_is_measured_through_the_cable(
+    command: Callable[..., Any], here: Any, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(package: Path, units: str, device: Any, team: str) -> dict[str, Any]:
+        raise UserError(f"{device.name} {units} {team}")
+
+    monkeypatch.setattr(phone, "measure", refuse)
+    answer = command("measure", str(package), "--iphone", "iPhone15Pro", "--team", "ABC")
+    assert "iPhone 15 Pro ALL ABC" in answer.err
+
+
+def test_verify_compares_every_unit(command: Callable[..., Any], core_ml: Any, package: Path) -> None:
+    program = load(package)
+    weight = next(one for one in program.operations if one.kind == "conv").one("weight")
+    assert isinstance(weight, Constant)
+    core_ml.wrong = {"CPU_AND_NE": weight.name}
+    arguments = ("verify", str(package), "--data", "digits", "--images", "5")
+    told = json.loads(command(*arguments, "--json").out)
+    units = {one["compute_units"]: one for one in told["units"]}
+    assert set(units) == {"ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY"}
+    assert all(one["images"] == 5 and one["logits_db"] > 60 for name, one in units.items() if name != "CPU_AND_NE")
+    assert units["CPU_AND_NE"]["first"]["kind"] == "conv" and units["ALL"]["first"] is None
+    assert told["device"]["soc"] == "M2" and told["digest"].startswith("sha256:")
+    shown = command(*arguments, "--compute-units", "CPU_AND_NE,CPU_ONLY").out
+    assert "first operation that differs: conv -> " in shown and "5 test images of digits" in shown
+
+
+def test_verify_goes_on_after_a_unit_that_fails(command: Callable[..., Any], core_ml: Any, package: Path) -> None:
+    core_ml.refused_units = {"ALL"}
+    answer = command(
+        "verify", str(package), "--data", "digits", "--images", "2", "--compute-units", "ALL,CPU_ONLY", "--json"
+    )
+    assert answer.code == 2 and "1 of 2 choices of units failed" in answer.err
+    assert [one["compute_units"] for one in json.loads(answer.out)["units"]] == ["CPU_ONLY"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--images", "0"), "--images is at least 1"),
+        (("--split", "all"), "a split is train, validation or test"),
+        (("--mean", "0.5", "--std", "0.5"), "leave --mean and --std out"),
+    ],
+)
+def test_verify_refuses(
+    command: Callable[..., Any], core_ml: Any, package: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    answer = command("verify", str(package), "--data", "digits", *arguments)
+    assert answer.code == 2 and said in answer.err
