@@ -13,17 +13,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from photographs import Bench, arguments, open_bench
+from photographs import Bench, arguments, open_bench, right
 from record import store
 
-from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.paired import compare
 from coreml_pareto.objectives.program import bits_per_weight, load
 from coreml_pareto.objectives.size import parts
 from coreml_pareto.search.data import Split
-from coreml_pareto.search.stages.train import Trained, preprocessing_of
+from coreml_pareto.search.stages.train import Trained
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.compression import parse
 
@@ -83,10 +81,10 @@ def compared(bench: Bench, trained: Trained, test: Split) -> list[dict[str, Any]
 def scored(bench: Bench, trained: Trained, compression: Compression, test: Split) -> dict[str, Any]:
     """Bytes, bits per weight, and which test images a package has right."""
     package = bench.packager.package(trained, compression)
-    program = load(package)
-    batches = test.batches(preprocessing_of(trained.network), 256)
-    right: np.ndarray[Any, Any] = evaluate(program, batches, split="test").correctness.top1
-    return {"size": parts(package).total, "bits": bits_per_weight(program), "right": right}
+    return {
+        "size": parts(package).total, "bits": bits_per_weight(load(package)),
+        "right": right(package, trained.network, test),
+    }  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -14,11 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.objectives.accuracy import evaluate
+from coreml_pareto.objectives.program import load
+from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Step, Trained, Trainer
+from coreml_pareto.search.stages.train import Step, Trained, Trainer, preprocessing_of
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.families import family_of, training_defaults
@@ -55,6 +59,12 @@ def open_bench(data: str, store: Path) -> Bench:
     fewer = replace(whole, train=whole.train.subset(rows), digest=f"{whole.digest}-{len(rows)}")
     kept = Store(store)
     return Bench(fewer, Trainer(kept, fewer, "false"), Packager(kept, fewer, {"seed": 0}))
+
+
+def right(package: Path, network: Network, split: Split) -> NDArray[np.bool_]:
+    """Which images of a split a package has right."""
+    batches = split.batches(preprocessing_of(network), 256)
+    return evaluate(load(package), batches, split="benchmark").correctness.top1
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:

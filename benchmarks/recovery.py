@@ -14,16 +14,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from photographs import Bench, arguments, open_bench
+from numpy.typing import NDArray
+from photographs import Bench, arguments, open_bench, right
 from record import store
 
-from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.paired import compare
-from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.size import parts
 from coreml_pareto.search.data import Split
 from coreml_pareto.search.stages.recover import Tuning
-from coreml_pareto.search.stages.train import Trained, preprocessing_of
+from coreml_pareto.search.stages.train import Trained
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.compression import describe, parse
 
@@ -43,7 +42,7 @@ def main() -> None:
     rows = []
     for name in asked.backbones:
         trained = bench.trained(name)
-        exact = right(bench, trained, Compression(), test)
+        exact = packaged(bench, trained, Compression(), test)
         print(f"{trained.network.label}: fp16 {exact.mean():.2%}", flush=True)
         for text in SCHEMES:
             rows.append(tried(bench, trained, parse(text), exact, test, COSTLY, asked.epochs))
@@ -55,7 +54,7 @@ def calibrated(bench: Bench, trained: Trained) -> Compression:
     """W8A8 by the calibration that the validation split likes best."""
     every = [parse("w8a8").model_copy(update={"calibration": method}) for method in CALIBRATIONS]
     split = bench.data.validation.subset(bench.data.validation.sample(min(2000, len(bench.data.validation)), seed=0))
-    found = {form: float(right(bench, trained, form, split).mean()) for form in every}
+    found = {form: float(packaged(bench, trained, form, split).mean()) for form in every}
     for form, top1 in found.items():
         print(f"  {describe(form):40} validation {top1:.2%}", flush=True)
     return max(found, key=lambda form: found[form])
@@ -65,7 +64,7 @@ def tried(
     bench: Bench, trained: Trained, form: Compression, exact: Any, test: Split, costly: float, epochs: int
 ) -> dict[str, Any]:
     """One scheme on one network: what it costs, and what is left of that after fine-tuning."""
-    plain = right(bench, trained, form, test)
+    plain = packaged(bench, trained, form, test)
     row = {
         "network": trained.network.label, "scheme": describe(form), "fp16_top1": float(exact.mean()),
         **compared("plain", plain, exact), "epochs": 0,
@@ -73,7 +72,7 @@ def tried(
     told = f"  {describe(form):40} {plain.mean():.2%}  {100 * row['plain_difference']:+.2f}"
     if -row["plain_difference"] > costly:
         tuned = form.model_copy(update={"fine_tune_epochs": epochs})
-        again = right(bench, trained, tuned, test)
+        again = packaged(bench, trained, tuned, test)
         row |= {**compared("tuned", again, exact), "epochs": epochs}
         row["regained"] = 1 - row["tuned_difference"] / row["plain_difference"]
         told += f"  fine-tuned {again.mean():.2%}  {100 * row['tuned_difference']:+.2f}  regained {row['regained']:.0%}"
@@ -90,14 +89,11 @@ def compared(name: str, one: Any, exact: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def right(bench: Bench, trained: Trained, form: Compression, split: Split) -> np.ndarray[Any, Any]:
-    """Which images a package has right."""
+def packaged(bench: Bench, trained: Trained, form: Compression, split: Split) -> NDArray[np.bool_]:
+    """Which images the package of a network under a compression has right."""
     package = bench.packager.package(trained, form, Tuning(bench.trainer, lambda step: None))
-    program = load(package)
-    batches = split.batches(preprocessing_of(trained.network), 256)
-    found: np.ndarray[Any, Any] = evaluate(program, batches, split="test").correctness.top1
     print(f"    {describe(form):40} {parts(package).total:>10,} B", flush=True)
-    return found
+    return right(package, trained.network, split)
 
 
 if __name__ == "__main__":

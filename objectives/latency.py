@@ -32,7 +32,7 @@ from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.fit import Estimate, Setting, fitted
 from coreml_pareto.objectives.devices.priors import Unit
-from coreml_pareto.objectives.devices.published import STOPWATCHES, coverage, published, stopwatch_of
+from coreml_pareto.objectives.devices.published import STOPWATCHES, networks_on, published, stopwatch_of
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import How, Reading
 from coreml_pareto.objectives.workload import Terms, eta, gains_from_w8a8, is_w8a8, macs, terms, units
@@ -113,7 +113,7 @@ def _assumptions(costs: Sequence[Cost], target: Target, unit: Unit) -> dict[str,
 
 def _engine_assumptions(costs: Sequence[Cost], target: Target) -> dict[str, str]:
     chip = target.device.soc
-    networks = coverage(chip)
+    networks = networks_on(chip)
     known = (
         f"{networks} networks on the {chip}"
         if networks

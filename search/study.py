@@ -267,14 +267,14 @@ def _studies(database: Path) -> set[str]:
     """Return the names of the studies in an SQLite file after a search for damage; none where there is no file."""
     if not database.is_file():
         return set()
-    if _ends_early(database):
-        raise _damaged(database, "it ends early")
     try:
-        address = f"{database.resolve().as_uri()}?mode=rw"  # what a killed process was writing is rolled back
+        address = f"{database.resolve().as_uri()}?mode=rw"  # read-only, nothing could be rolled back
         with closing(sqlite3.connect(address, uri=True, timeout=SECONDS)) as connection:
             (verdict,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
             if verdict != "ok":
                 raise sqlite3.DatabaseError(verdict)
+            if _ends_early(connection, database):  # after what a killed process was writing is rolled back
+                raise sqlite3.DatabaseError("it ends early")
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
             rows = connection.execute("SELECT study_name FROM studies") if "studies" in tables else ()
             return {name for (name,) in rows}
@@ -282,14 +282,10 @@ def _studies(database: Path) -> set[str]:
         raise _damaged(database, str(error)) from error
 
 
-def _ends_early(database: Path) -> bool:
-    """Whether a database has fewer bytes than its header states: page size at byte 16, pages at byte 28."""
-    with database.open("rb") as file:
-        header = file.read(32)
-    if not header.startswith(b"SQLite format 3"):
-        return False  # SQLite itself tells what it is
-    pages, size = int.from_bytes(header[28:32], "big"), int.from_bytes(header[16:18], "big")
-    return database.stat().st_size < pages * (65536 if size == 1 else size)
+def _ends_early(connection: sqlite3.Connection, database: Path) -> bool:
+    """Whether the last page of a database is not all there: SQLite reads what lacks of it as zeros, without a word."""
+    (pages,), (size,) = (connection.execute(f"PRAGMA {name}").fetchone() for name in ("page_count", "page_size"))
+    return bool(database.stat().st_size < pages * size)
 
 
 def _damaged(path: Path, why: str) -> UserError:

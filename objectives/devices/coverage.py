@@ -4,9 +4,10 @@
 a blank unit or harness means that the source does not say. Only those that `calibrates` can carry an estimate: figures
 in whole milliseconds, of systems before iOS 15, from plots, from users or at second hand are counted, and told apart.
 
-A device without any borrows from its chip; a chip without any from the nearest generation of its kind (A or M) that has
-some, the older one where two are as near: what Apple published changes little from one generation to the next (-2 to
-+9 % in fp16 from A16 to A17 Pro, `CT-Q`), and less than between two harnesses on one chip.
+Where a device has none, those of its chip are told; where that has none, those of the nearest generation of its kind (A or
+M) that has some, the older one where two are as near: what Apple published changes little from one generation to the
+next (-2 to +9 % in fp16 from A16 to A17 Pro, `CT-Q`), and less than between two harnesses on one chip. The estimates
+themselves are fitted to the figures of `latencies.csv`, all chips at once (`fit`), neighbours weighing most.
 """
 
 from __future__ import annotations

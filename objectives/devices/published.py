@@ -66,7 +66,7 @@ def stopwatch_of(chip: str) -> str:
     return max(counts, key=lambda name: (counts[name], name == XCODE), default=XCODE)
 
 
-def coverage(chip: str) -> int:
+def networks_on(chip: str) -> int:
     """Number of different networks published on a chip."""
     return len({figure.network for figure in published() if figure.chip == chip})
 

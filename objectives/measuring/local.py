@@ -28,8 +28,8 @@ from coreml_pareto.spaces.errors import UserError
 
 HARNESS: Final = "coremltools MLModel.predict from Python, one input at a time, back to back"
 OTHER_WAYS: Final = (
-    "measuring on a phone without a Mac (`coreml-pareto device-kit`, `coreml-pareto import-measurements`) is planned and "
-    "not part of this version"
+    "a phone in hand is measured by the app that `coreml-pareto device-kit` writes, whose file "
+    "`coreml-pareto import-measurements` reads"
 )
 _FIRST_PREDICTIONS: Final = 10
 

@@ -7,6 +7,8 @@ import json
 import math
 import shutil
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -421,6 +423,27 @@ def test_a_database_that_ends_early_is_told(finished: Path, share: float) -> Non
     content = database.read_bytes()
     database.write_bytes(content[: int(len(content) * share)])
     _refused(finished, "study.db", "")
+
+
+def test_a_database_whose_last_page_lacks_a_byte_is_told(finished: Path) -> None:
+    database = finished / "study.db"
+    database.write_bytes(database.read_bytes()[:-1])
+    _refused(finished, "study.db", "it ends early")
+
+
+def test_a_write_that_was_killed_is_rolled_back_before_the_end_is_looked_at(finished: Path) -> None:
+    """A journal lies beside a file that says it has more pages than it has."""
+    database, known = finished / "study.db", len(load_run(finished).results)
+    script = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('PRAGMA cache_size=1'); "
+        "c.execute('CREATE TABLE t (x)'); c.executemany('INSERT INTO t VALUES (?)', [('x' * 9000,)] * 50); os._exit(9)"
+    )
+    subprocess.run([sys.executable, "-c", script, str(database)], check=False)
+    assert (finished / "study.db-journal").is_file()
+    content = bytearray(database.read_bytes())
+    content[28:32] = (10**6).to_bytes(4, "big")  # as a commit that was killed between its pages leaves it
+    database.write_bytes(content)
+    assert len(load_run(finished).results) == known
 
 
 def test_a_database_that_is_a_text_file_is_told(finished: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.published import (
     STOPWATCHES,
-    coverage,
     name_of,
+    networks_on,
     published,
     rows,
     stopwatch_of,
@@ -56,7 +56,7 @@ def test_known_counts_of_networks_that_papers_print() -> None:
 
 def test_coverage_and_stopwatch_of_a_chip() -> None:
     assert stopwatch_of("A15") == "iFormer paper" and stopwatch_of("A16") == stopwatch_of("A19") == "Xcode"
-    assert coverage("A16") == 4 and coverage("A19") == 0
+    assert networks_on("A16") == 4 and networks_on("A19") == 0
 
 
 def test_w8a8_scales_what_has_weights() -> None:

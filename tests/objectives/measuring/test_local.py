@@ -147,5 +147,5 @@ def test_the_digest_is_of_the_content(package: Path, packages: dict[str, Path], 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Core ML is there")
 def test_off_macos_the_other_ways_are_named() -> None:
-    with pytest.raises(UserError, match=r"only macOS has; this is \w+.*device-kit.*import-measurements.*planned"):
+    with pytest.raises(UserError, match=r"only macOS has; this is \w+.*phone in hand.*device-kit.*import-measurements"):
         require_macos("measure", "estimate")
