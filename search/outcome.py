@@ -59,3 +59,7 @@ Outcome = Scored | Infeasible | Pruned | Failed
 
 class OutOfTime(Exception):
     """The study's time is over in the middle of a trial; its checkpoint stays, the trial is asked again on resume."""
+
+
+class Stopped(Exception):
+    """A training need not go on, and why; its checkpoint stays, in case it has to after all."""

@@ -20,13 +20,15 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.objectives.stopwatch import measure
+from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet, Split
-from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped
 from coreml_pareto.search.run import broken
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.recover import Tuning
 from coreml_pareto.search.stages.train import Progress, Trained, Trainer, open_checkpoint, preprocessing_of
 from coreml_pareto.search.store import Store, stage_key
+from coreml_pareto.search.teaching import teacher_network, teacher_recipe
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
 from coreml_pareto.spaces.compression import describe
 from coreml_pareto.spaces.distillation import is_checkpoint
@@ -37,6 +39,23 @@ log = logging.getLogger(__name__)
 
 Teach = Callable[[str], tuple[Network, Recipe]]
 """Gives the network and recipe of a teacher by its name."""
+Announce = Callable[[Trained], None]
+
+
+def open_laboratory(plan: Plan, data: DataSet, store: Store, announce: Announce) -> Laboratory:
+    """Return the laboratory of a resolved plan."""
+    classes = len(data.classes)
+    return Laboratory(
+        store=store,
+        data=data,
+        trainer=Trainer(store, data, plan.networks.pretrained, plan.training.device),
+        packager=Packager(store, data, plan.splits.model_dump()),
+        target=plan.target.resolve(),
+        limits=plan.bounds,
+        strict=plan.strict,
+        teach=lambda name: (teacher_network(plan, name, classes), teacher_recipe(plan, name, classes)),
+        announce=announce,
+    )
 
 
 @final
@@ -55,7 +74,7 @@ class Laboratory:
     limits: Mapping[str, float]
     strict: bool
     teach: Teach
-    announce: Callable[[Trained], None]
+    announce: Announce
 
     def evaluate(self, candidate: Candidate, progress: Progress, note: Callable[[str], None]) -> Outcome:
         """Return how a candidate ends; only the end of time and an interrupt pass through.
@@ -63,9 +82,9 @@ class Laboratory:
         What is wrong with the study as a whole was refused before its first trial; a refusal here is this
         candidate's alone, or the first three trials all fail by it.
         """
-        stage = "probe"
+        stage, known = "probe", dict[str, Reading]()
         try:
-            known = self.probe(candidate)
+            known |= self.probe(candidate)
             over = self.over(known)
             if over:
                 return Infeasible(over, known)
@@ -83,6 +102,8 @@ class Laboratory:
             return Scored(self.score(package, candidate), package, self._provenance(trained))
         except OutOfTime:
             raise
+        except Stopped as stopped:
+            return Pruned(str(stopped), known)
         except UserError as refusal:
             return Failed(stage, str(refusal))
         except Exception as error:

@@ -43,7 +43,7 @@ class Laboratory:
     interrupt: Callable[[Candidate], bool]
     score: dict[str, Reading]
 
-    def __init__(self, **_: object) -> None:
+    def __init__(self, *_: object) -> None:
         pass
 
     def evaluate(self, candidate: Candidate, *_: object) -> Scored:
@@ -66,7 +66,7 @@ class Laboratory:
 def _laboratory(monkeypatch: pytest.MonkeyPatch, result_at: Callable[..., Result]) -> Iterator[None]:
     Laboratory.evaluated, Laboratory.interrupt = [], lambda candidate: False
     Laboratory.score = dict(result_at(0, (0.9, 1.0, 1e5, 1e6, 1.0)).score)
-    monkeypatch.setattr(session, "Laboratory", Laboratory)
+    monkeypatch.setattr(session, "open_laboratory", Laboratory)
     yield
 
 

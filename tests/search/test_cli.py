@@ -265,7 +265,7 @@ def test_bad_input_is_refused_in_one_line_and_leaves_nothing(
 def test_a_run_that_is_a_file_is_refused_before_anything_is_read(
     command: Callable[..., Answer], tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("coreml_pareto.search.session.load_data", lambda *_, **__: pytest.fail("read"))
+    monkeypatch.setattr("coreml_pareto.search.preparation.load_data", lambda *_, **__: pytest.fail("read"))
     _refused(command("search", tiny, "--run", tiny), "it is a file", str(tiny))
     _refused(command("search", tiny, "--run", tiny / "run"), "can be created and written", str(tiny / "run"))
 

@@ -22,6 +22,7 @@ from rich.console import Console
 from coreml_pareto.objectives.program import Executor, load
 from coreml_pareto.search import session
 from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.crew import Job, Verdict
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Run
@@ -278,13 +279,13 @@ def test_a_search_whose_time_is_over_goes_on_with_a_longer_one(
     assert len(run.scored()) == 1 and again.before == 601.0
 
     longer, steps = hand(600.0), list[float]()
-    told = session._Session._progress
+    told = session._Session.step
 
-    def progress(self: session._Session, step: Step) -> None:
+    def watched(self: session._Session, job: Job, step: Step) -> Verdict:
         steps.append(step.done)
-        told(self, step)
+        return told(self, job, step)
 
-    monkeypatch.setattr(session._Session, "_progress", progress)
+    monkeypatch.setattr(session._Session, "step", watched)
     run, text = _search(tmp_path, **study, search={"timeout": "20m", "seed": 3})
     assert "Going on after 1 trials." in text  # the unfinished one stands in line
     assert 1 < steps[0] <= 2  # the first epoch was kept

@@ -1,0 +1,125 @@
+"""What must be settled before a search can start: the pictures, refusals, and a plan with nothing left open."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import platform
+import sys
+from pathlib import Path
+
+from coreml_pareto.search import budget
+from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.search.screen import Clock, Screen
+from coreml_pareto.search.stages.train import check_device, open_checkpoint
+from coreml_pareto.search.store import installed_version, tool_versions, write_atomically
+from coreml_pareto.search.study import PLAN, REQUEST
+from coreml_pareto.search.teaching import teacher_networks
+from coreml_pareto.spaces.compression import CALIBRATION_IMAGES
+from coreml_pareto.spaces.distillation import is_checkpoint
+from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.weights import POLICIES, check_policy
+
+
+def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Plan, DataSet]:
+    """Return the plan with nothing left open and its pictures; the run folder is made last, when nothing is refused.
+
+    Raises:
+        UserError: bad data, a folder that holds another study, or what no trial could be made with.
+    """
+    check_device(plan.training.device)
+    data = _load(plan, screen)
+    _check(plan, data.classes)
+    _check_calibration(plan, min(len(data.train), plan.training.images or len(data.train)))
+    plan = _resolved(plan, folder, data, screen, clock)
+    return plan, limited(data, plan)
+
+
+def _load(plan: Plan, screen: Screen) -> DataSet:
+    if plan.data is None:
+        raise UserError("A search needs pictures: give --data DIR (one folder per class) or --data digits.")
+    screen.note(f"reading {plan.data}")
+    splits = plan.splits
+    data = load_data(
+        plan.data, seed=splits.seed, validation_share=splits.validation, test_share=splits.test,
+        max_broken_share=splits.max_broken, limit=splits.limit,
+    )  # fmt: skip
+    screen.say(f"{data.name}: {len(data.classes)} classes")
+    for line in data.report.lines():
+        screen.say(f"  {line}")
+    return data
+
+
+def _check(plan: Plan, classes: tuple[str, ...]) -> None:
+    """Refuse, before the run folder exists, what some trial could not be made with: teachers and initial weights."""
+    for teacher in filter(is_checkpoint, plan.distillation.teachers):
+        open_checkpoint(Path(teacher), classes)
+    teachers = tuple(teacher_networks(plan, len(classes)))
+    check_policy(plan.space(len(classes)).networks(), plan.networks.pretrained)
+    if plan.networks.pretrained in POLICIES:  # a checkpoint is the students'
+        check_policy(teachers, plan.networks.pretrained)
+
+
+def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> Plan:
+    """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
+    request = folder / REQUEST
+    asked = plan.model_dump(mode="json")
+    if request.is_file() and (folder / PLAN).is_file():
+        _check_same(json.loads(request.read_text()), asked, data, folder)
+        stored = load_plan(str(folder / PLAN))
+        return stored.model_copy(update={"search": plan.search})
+    resolved = budget.resolve(plan, data, screen.say, lambda: clock.seconds)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / PLAN, dump_plan(resolved))
+    write_atomically(folder / "environment.json", json.dumps(_environment(data), indent=1))
+    write_atomically(request, json.dumps({**asked, "data_digest": data.digest}, indent=1))
+    return resolved
+
+
+def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataSet, folder: Path) -> None:
+    """Refuse to mix two studies in one folder; the budget may change."""
+    if stored.get("data_digest") != data.digest:
+        raise UserError(
+            f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
+        )
+    compared = [key for key in asked if key != "data"]  # one folder has many names; the digest knows it
+    changed = [key for key in compared if _without_budget(stored.get(key)) != _without_budget(asked[key])]
+    if changed:
+        raise UserError(
+            f"{folder} holds a run that differs in {', '.join(changed)}; choose another --run folder, or ask the same."
+        )
+
+
+def _without_budget(section: object) -> object:
+    if not isinstance(section, dict):
+        return section
+    return {key: value for key, value in section.items() if key not in ("trials", "timeout")}
+
+
+def _check_calibration(plan: Plan, images: int) -> None:
+    """Refuse a number of calibration images that was asked for and is not there; the usual one takes what there is."""
+    most = max(plan.calibration.images)
+    if "w8a8" in plan.compression and images < most != CALIBRATION_IMAGES:
+        raise UserError(
+            f"calibration.images are training images, of which there are {images}; got {most}: write at most {images}."
+        )
+
+
+def limited(data: DataSet, plan: Plan) -> DataSet:
+    """Return the data with as many training images as the plan allows, drawn per class."""
+    count = plan.training.images
+    if count is None or count >= len(data.train):
+        return data
+    train = data.train.subset(data.train.sample(count, seed=plan.splits.seed))
+    return dataclasses.replace(data, train=train, digest=f"{data.digest}-{count}")
+
+
+def _environment(data: DataSet) -> dict[str, object]:
+    packages = ("optuna", "scikit-learn")
+    return {
+        "python": sys.version.split()[0],
+        "platform": platform.platform(),
+        "data": {"name": data.name, "digest": data.digest},
+        "packages": tool_versions() | {name: installed_version(name) for name in packages},
+    }
