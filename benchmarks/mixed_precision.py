@@ -21,7 +21,7 @@ from coreml_pareto.objectives.paired import compare
 from coreml_pareto.objectives.program import bits_per_weight, load
 from coreml_pareto.objectives.size import parts
 from coreml_pareto.search.data import Split
-from coreml_pareto.search.stages.train import Trained
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.compression import parse
 

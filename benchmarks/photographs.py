@@ -22,7 +22,8 @@ from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.program import load
 from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Step, Trained, Trainer, preprocessing_of
+from coreml_pareto.search.stages.train import Step, Trainer, preprocessing_of
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.families import family_of, training_defaults

@@ -36,7 +36,8 @@ from coreml_pareto.search.budget import DEFAULT_EPOCHS
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.stages import recover
 from coreml_pareto.search.stages.compress import Plan
-from coreml_pareto.search.stages.train import Follow, Trained, Trainer, Training, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.train import Follow, Trainer, Training, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.compression import parse, spell

@@ -102,6 +102,8 @@ class Training(Section):
     """How long and on what; `images` trains on that many at most.
 
     `epochs` are the lengths to choose from, one for each backbone, or `auto`: planned from the timeout.
+    `rungs`: trainings begin with a third of their epochs, a third of that, …; what proves good is trained on to all.
+    `inherit`: a network begins with the weights of a trained one of its backbone, as far as shapes allow.
     `fine_tune_epochs` are added under the compression, to regain what it lost; 0 is none.
     """
 
@@ -110,6 +112,8 @@ class Training(Section):
         description="one or more whole numbers from 1 on, such as [12, 20], one for each backbone, "
         "such as {mobilenetv2: 12}, or auto",
     )
+    rungs: Annotated[int, Field(ge=1, le=4)] = Field(default=2, description="a whole number from 1 (off) to 4")
+    inherit: bool = Field(default=True, description="true or false")
     batch_size: Annotated[int, Field(ge=2)] | Auto = Field(
         default=AUTO, description="a whole number from 2 on, such as 64, or auto"
     )
@@ -168,7 +172,10 @@ class TargetSection(Section):
 
 @final
 class SearchSection(Section):
-    """How the space is searched and when it ends (whichever comes first)."""
+    """How the space is searched and when it ends (whichever comes first).
+
+    `gate`: trainings are stopped that cannot enter the front.
+    """
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = Field(
         default="tpe", description="tpe, nsga2, nsga3, gp or random"
@@ -176,7 +183,10 @@ class SearchSection(Section):
     trials: int | None = Field(default=None, ge=1, description=_FROM_1)
     timeout: str | None = Field(default=None, description="a duration such as 30m, 8h, 1h30m, or 600 (seconds)")
     seed: int = Field(default=0, ge=0, description=_SEED)
-    packages_per_training: int = Field(default=2, ge=1, description=_FROM_1)
+    gate: bool = Field(default=True, description="true or false")
+    packages_per_training: Annotated[int, Field(ge=1)] | Auto = Field(
+        default=AUTO, description="a whole number from 1 on, or auto: every compression that may enter the front"
+    )
 
     @field_validator("timeout", mode="before")
     @classmethod
@@ -293,6 +303,7 @@ class Plan(Section):
             calibration_images=self.calibration.images,
             calibration=self.calibration.method,
             fine_tune_epochs=self.training.fine_tune_epochs,
+            rungs=self.training.rungs,
         )
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol, final
 
+from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.outcome import Outcome, OutOfTime, Stopped
 from coreml_pareto.search.stages.train import Step
 from coreml_pareto.search.trial import Laboratory
@@ -20,10 +21,11 @@ from coreml_pareto.spaces.candidate import Candidate
 @final
 @dataclass(frozen=True)
 class Job:
-    """A trial's number and candidate."""
+    """A trial's number and candidate, and the key of the training that its network inherits from."""
 
     number: int
     candidate: Candidate
+    parent: str | None = None
 
 
 @final
@@ -48,6 +50,9 @@ class Watcher(Protocol):
 
     def step(self, job: Job, step: Step) -> Verdict:
         """Where a training stands; a verdict ends it, its checkpoint stays."""
+
+    def packaged(self, job: Job, known: Score) -> Verdict:
+        """The readings of a package whose accuracy is about to be measured; a verdict spares the measurement."""
 
 
 class Crew(Protocol):
@@ -90,17 +95,32 @@ class Alone:
         if job is None:
             raise RuntimeError("nobody is at work")
         started = self.clock()
-
-        def progress(step: Step) -> None:
-            if verdict := self.watcher.step(job, step):
-                raise verdict
-
         outcome: Outcome | None
         try:
-            outcome = self.laboratory.evaluate(job.candidate, progress, lambda doing: self.watcher.note(job, doing))
+            outcome = self.laboratory.evaluate(job.candidate, _Reporter(job, self.watcher), job.parent)
         except OutOfTime:
             outcome = None
         return Finished(job, outcome, self.clock() - started)
 
     def close(self) -> None:
         """Nothing is left at work between two jobs."""
+
+
+@final
+@dataclass(frozen=True)
+class _Reporter:
+    """A `Witness` that asks a watcher in the same process and raises its verdict."""
+
+    job: Job
+    watcher: Watcher
+
+    def note(self, doing: str) -> None:
+        self.watcher.note(self.job, doing)
+
+    def step(self, step: Step) -> None:
+        if verdict := self.watcher.step(self.job, step):
+            raise verdict
+
+    def packaged(self, known: Score) -> None:
+        if verdict := self.watcher.packaged(self.job, known):
+            raise verdict

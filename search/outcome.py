@@ -39,10 +39,15 @@ class Infeasible:
 @final
 @dataclass(frozen=True)
 class Pruned:
-    """A candidate whose training was stopped early, and why; `score` holds what was known."""
+    """A candidate that was stopped early, and why.
+
+    `score` holds what was known. `curve` is the top-1 of the torch network after each epoch: what the sampler learns is
+    its end, which is no reading of a package.
+    """
 
     reason: str
     score: Mapping[str, Reading]
+    curve: tuple[float, ...] = ()
 
 
 @final
@@ -62,4 +67,8 @@ class OutOfTime(Exception):
 
 
 class Stopped(Exception):
-    """A training need not go on, and why; its checkpoint stays, in case it has to after all."""
+    """A candidate need not go on; its checkpoint stays, in case it has to after all."""
+
+    def __init__(self, pruned: Pruned) -> None:
+        super().__init__(pruned.reason)
+        self.pruned = pruned

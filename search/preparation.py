@@ -12,7 +12,8 @@ from coreml_pareto.search import budget
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.screen import Clock, Screen
-from coreml_pareto.search.stages.train import check_device, open_checkpoint
+from coreml_pareto.search.stages.train import check_device
+from coreml_pareto.search.stages.trained import open_checkpoint
 from coreml_pareto.search.store import installed_version, tool_versions, write_atomically
 from coreml_pareto.search.study import PLAN, REQUEST
 from coreml_pareto.search.teaching import teacher_networks

@@ -2,19 +2,25 @@
 
 The first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
 early, and every later one can be compared with a baseline. After a network was trained, further compressions of it
-are asked next, for they cost no training.
+are asked next, for they cost no training. What the sampler draws is trained on the lowest rung; after each of those one
+member of the front is promoted to the next, the most balanced first.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import final
 
+from coreml_pareto.objectives.pareto import shortlist
+from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search import budget
-from coreml_pareto.search.config import Plan
-from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.choose import front
+from coreml_pareto.search.config import AUTO, Plan
+from coreml_pareto.search.gate import Gate
+from coreml_pareto.search.lineage import same_training
+from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.study import Study
 from coreml_pareto.search.trial import Laboratory
@@ -36,17 +42,40 @@ class Proposals:
     space: Space
     study: Study
     laboratory: Laboratory
+    gate: Gate
     seen: Mapping[str, Result]
 
     def missing(self) -> None:
-        """Put in line what does not stand there yet: baselines at the start, later what a kill kept out."""
+        """Put in line what a kill kept out, of the compressions of the last training."""
         waiting = {candidate.digest for candidate in self.study.waiting()}
         last = max(self.seen.values(), key=lambda result: result.trial, default=None)
-        for candidate in self._further(last) if last else self._baselines():
+        for candidate in self._further(last) if last else ():
             if candidate.digest not in waiting:
                 self.study.enqueue(candidate)
         if not self.study.waiting():
             self.fresh()
+
+    def next(self) -> None:
+        """Where nobody stands in line, put somebody there: a baseline, what may win after all, or a promotion.
+
+        Promotions and draws of the sampler take turns.
+        """
+        if self.study.waiting():
+            return
+        candidate = self._baseline() or self._revival() or self._promotion()
+        if candidate is not None:
+            self.study.enqueue(candidate)
+
+    def revived(self, result: Result) -> bool:
+        """Whether a training was stopped that would not be stopped now."""
+        if not isinstance(result.outcome, Pruned) or len(result.outcome.curve) < 2:
+            return False
+        return self.gate.training(result.candidate, result.parent, result.outcome.curve, self.seen.values()) is None
+
+    def rung(self, backbone: str) -> int:
+        """Return where a newly drawn network is trained: high where its backbone has no weights to inherit yet."""
+        known = (r.candidate.network.backbone for r in self.seen.values() if isinstance(r.outcome, Scored))
+        return 0 if backbone in known else self.space.ladder[-1]
 
     def after(self, result: Result) -> None:
         """Put in line what a result suggests."""
@@ -69,24 +98,68 @@ class Proposals:
     def _further(self, result: Result) -> list[Candidate]:
         """Return other compressions of a network just trained; none where the trial found its training done."""
         candidate, others = result.candidate, (r for r in self.seen.values() if r.trial < result.trial)
-        if not isinstance(result.outcome, Scored) or any(_same_training(candidate, r.candidate) for r in others):
+        if not isinstance(result.outcome, Scored) or any(same_training(candidate, r.candidate) for r in others):
             return []
         choices = [c for c in self.space.compressions if spell(c) != spell(candidate.compression)]
-        draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
-        drawn = draws.sample(choices, min(len(choices), self.plan.search.packages_per_training - 1))
-        return [self.space.compressed(candidate, compression) for compression in drawn]
+        wanted = self.plan.search.packages_per_training
+        if wanted != AUTO:
+            draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
+            choices = draws.sample(choices, min(len(choices), wanted - 1))
+        return [self._at_no_cost(self.space.compressed(candidate, compression)) for compression in choices]
 
-    def _baselines(self) -> list[Candidate]:
-        """Return one plain candidate of each family (fp16 where the limits allow), the quickest to train first."""
-        found = []
-        for network in budget.baselines(self.space):
-            family = network.family
-            values: dict[str, Value] = {
-                "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
-                "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
-            }  # fmt: skip
-            found.append(self._within_limits(self.space.decode(choose_from(values))))
-        return found
+    def _at_no_cost(self, candidate: Candidate) -> Candidate:
+        """Return the candidate without fine-tuning, or with the least that the space allows: the sampler asks for more."""
+        encoded = self.space.encode(candidate)
+        return self.space.decode(choose_from({**encoded, "fine_tune_epochs": min(self.space.fine_tune_epochs)}))
+
+    def _rests(self) -> bool:
+        """Whether no more promotions than trainings on the lowest rung were asked."""
+        trainings = {(r.candidate.network, r.candidate.recipe): r for r in self.seen.values()}
+        rungs = [self.space.rung_of(r.candidate) for r in trainings.values()]
+        promoted = sum(
+            1 for r, rung in zip(trainings.values(), rungs, strict=True) if rung and self._trained(r, rung - 1)
+        )
+        return promoted < rungs.count(0)
+
+    def _promotion(self) -> Candidate | None:
+        """Return the most balanced member of the front of a rung, one rung higher; the highest rung first.
+
+        The front of a rung is that of all packages trained on it or below, as in asynchronous successive halving (Li et
+        al. 2020, arXiv:1810.05934).
+        """
+        for rung in reversed(self.space.ladder[:-1]) if self._rests() else ():
+            below = [r for r in self.seen.values() if self.space.rung_of(r.candidate) <= rung]
+            for member in self._balanced_first(front(self.study.run_of(below))):
+                if self.space.rung_of(member.candidate) == rung and not self._trained(member, rung + 1):
+                    return self.space.on_rung(member.candidate, rung + 1)
+        return None
+
+    def _balanced_first(self, members: Sequence[Result]) -> list[Result]:
+        axes = self.study.objectives
+        order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
+        return [members[i] for i in order]
+
+    def _trained(self, result: Result, rung: int) -> bool:
+        """Whether this network was tried by this recipe on another rung."""
+        other = self.space.on_rung(result.candidate, rung)
+        return any(same_training(other, r.candidate) for r in self.seen.values())
+
+    def _baseline(self) -> Candidate | None:
+        """Return one plain candidate of a family that has none yet (fp16 where the limits allow), the quickest first."""
+        tried = {result.candidate.network for result in self.seen.values()}
+        network = next((network for network in budget.baselines(self.space) if network not in tried), None)
+        if network is None:
+            return None
+        family = network.family
+        values: dict[str, Value] = {
+            "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
+            "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
+            "rung": self.space.ladder[-1],
+        }  # fmt: skip
+        return self._within_limits(self.space.decode(choose_from(values)))
+
+    def _revival(self) -> Candidate | None:
+        return next((result.candidate for result in self.seen.values() if self.revived(result)), None)
 
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""
@@ -98,7 +171,3 @@ class Proposals:
             except Exception:  # its trial fails in the same way and says why
                 return plain
         return plain
-
-
-def _same_training(a: Candidate, b: Candidate) -> bool:
-    return a.network == b.network and a.recipe == b.recipe

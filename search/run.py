@@ -24,7 +24,7 @@ class Result:
     """One trial: its number, what was tried, how it ended.
 
     `test_top1` is there for packages of the final front only: it is shown, never ranked or filtered by.
-    `seconds` is the wall-clock of the trial.
+    `seconds` is the wall-clock of the trial, `parent` the key of the training whose weights its training began with.
     """
 
     trial: int
@@ -32,6 +32,7 @@ class Result:
     outcome: Outcome
     test_top1: Reading | None = None
     seconds: float = 0.0
+    parent: str | None = None
 
     @property
     def score(self) -> Mapping[str, Reading]:

@@ -97,7 +97,7 @@ def _ending(result: Result, over: Sequence[str]) -> str:
             return values + (f" [yellow]over the limit of {', '.join(over)}[/yellow]" if over else "")
         case Infeasible(limits, _):
             return f"[yellow]over the limit of {', '.join(limits)}[/yellow], not trained"
-        case Pruned(reason, _):
+        case Pruned(reason, _, _):
             return f"stopped: {escape(reason)}"
         case Failed(stage, cause):
             return f"[red]failed in {stage}[/red]: {escape(cause)}"

@@ -9,18 +9,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import final
 
+from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
-from coreml_pareto.search.outcome import Failed, OutOfTime, Scored
+from coreml_pareto.search.gate import Gate
+from coreml_pareto.search.lineage import parent_of
+from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Scored, Stopped
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
 from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
-from coreml_pareto.search.stages.train import GLANCE, Step, Trained
+from coreml_pareto.search.stages.train import GLANCE, Step
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import STORE, Asked, Study
 from coreml_pareto.search.trial import open_laboratory
@@ -54,7 +58,8 @@ class _Session:
         self.laboratory = open_laboratory(plan, data, Store(folder / STORE), self._announce)
         self.crew: Crew = Alone(self.laboratory, self, lambda: self.clock.seconds)
         self.seen = {result.candidate.digest: result for result in self.study.results()}
-        self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.seen)
+        self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
+        self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.gate, self.seen)
         self.running: dict[int, Asked] = {}
         self.out_of_time = False
         clock.before = float(self.study.facts().get("seconds", 0.0))
@@ -105,28 +110,40 @@ class _Session:
         limit = self.plan.search.seconds
         if limit is not None and self.clock.seconds > limit and self._scored():
             return OutOfTime()
-        return None
+        if step.stage != "training" or step.done != len(step.curve):
+            return None
+        pruned = self.gate.training(job.candidate, job.parent, step.curve, self.seen.values())
+        return Stopped(pruned) if pruned else None
+
+    def packaged(self, job: Job, known: Score) -> Verdict:
+        """Spare the measurement of a package that cannot enter the front."""
+        pruned = self.gate.package(job.candidate, known, self.seen.values())
+        return Stopped(pruned) if pruned else None
 
     def _assign(self) -> None:
         """Ask for a candidate and hand it to the crew; one that was evaluated before is told at once."""
-        asked = self.study.ask()
+        self.proposals.next()
+        asked = self.study.ask(self.proposals.rung)
         earlier = self.seen.get(asked.candidate.digest)
-        if earlier is not None:
+        if earlier is not None and not self.proposals.revived(earlier):
             self.study.repeat(asked, earlier)
             self.proposals.fresh()
             return
+        parent = parent_of(asked.candidate, self.seen.values()) if self.plan.training.inherit else None
+        self.study.inherits(asked, parent)
         self.running[asked.number] = asked
-        self.crew.assign(Job(asked.number, asked.candidate))
+        self.crew.assign(Job(asked.number, asked.candidate, parent))
 
     def _finished(self, finished: Finished) -> None:
         """Tell an outcome, show it, and put in line what it suggests."""
-        asked, outcome, seconds = self.running.pop(finished.job.number), finished.outcome, finished.seconds
+        job, outcome, seconds = finished.job, finished.outcome, finished.seconds
+        asked = self.running.pop(job.number)
         if outcome is None:
             self.out_of_time = True
             return
         self.study.tell(asked, outcome, seconds)
         self.study.note("seconds", self.clock.seconds)
-        result = Result(asked.number, asked.candidate, outcome, seconds=seconds)
+        result = Result(job.number, job.candidate, outcome, seconds=seconds, parent=job.parent)
         self.seen[asked.candidate.digest] = result
         self.screen.result(result, self.laboratory.over(result.score), self._count())
         self._check_start()
@@ -171,7 +188,7 @@ class _Session:
         return any(isinstance(result.outcome, Scored) for result in self.seen.values())
 
     def _counted(self) -> int:
-        return sum(1 for result in self.seen.values() if not isinstance(result.outcome, Failed))
+        return sum(1 for result in self.seen.values() if isinstance(result.outcome, Scored | Infeasible))
 
     def _count(self) -> str:
         """Return how far the budget is spent: trials that count, and time."""

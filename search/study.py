@@ -4,7 +4,7 @@
 |--------------|--------------|-----------------------------------------------|----------------------------|
 | `Scored`     | complete     | the readings                                  | > 0 for each broken limit  |
 | `Infeasible` | complete     | those known, the worst infinity for the rest  | > 0 for each broken limit  |
-| `Pruned`     | complete     | those known, the worst infinity for the rest  | > 0 for each broken limit  |
+| `Pruned`     | complete     | those known, the top-1 that it had reached    | > 0 for each broken limit  |
 | `Failed`     | fail         | none                                          | none                       |
 
 A limit whose reading is not known has the constraint 0, neither broken nor kept with room: the `gp` sampler wants the
@@ -25,7 +25,7 @@ import math
 import os
 import sqlite3
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
@@ -42,6 +42,7 @@ from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.measurements import remeasured
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.rungs import RungSampler
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Knob, Space, choose_from
@@ -125,15 +126,20 @@ class Study:
         trials = self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return tuple(self.space.decode(choose_from(trial.system_attrs[FIXED])) for trial in trials)
 
-    def ask(self) -> Asked:
-        """Return the next candidate to evaluate."""
+    def ask(self, rung: Callable[[str], int] = lambda backbone: 0) -> Asked:
+        """Return the next candidate to evaluate; on which rung a backbone's new networks are trained, `rung` says."""
         seed = int(digest_of([self.plan.search.seed, self.told()])[:8], 16)
         with _unexcited():
-            self._study.sampler = SAMPLERS[self.plan.search.sampler](seed)
+            self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
             trial = self._study.ask()
             candidate = self.space.decode(lambda knob: _suggest(trial, knob))
         trial.set_user_attr("candidate", candidate.model_dump(mode="json"))
         return Asked(trial, candidate)
+
+    def inherits(self, asked: Asked, parent: str | None) -> None:
+        """Note the training whose weights a trial's training begins with."""
+        if parent is not None:
+            asked.trial.set_user_attr("parent", parent)
 
     def tell(self, asked: Asked, outcome: Outcome, seconds: float) -> None:
         """Record an outcome and teach it to the sampler."""
@@ -147,7 +153,7 @@ class Study:
         for name, amount in self._violations(outcome.score).items():
             if name not in known:
                 asked.trial.set_constraint(name, amount)
-        self._study.tell(asked.trial, [_value(outcome.score, row) for row in self.objectives])
+        self._study.tell(asked.trial, [_value(outcome, row) for row in self.objectives])
 
     def repeat(self, asked: Asked, of: Result) -> None:
         """Tell a candidate that was evaluated before: same outcome, no time, marked so that it counts once."""
@@ -182,17 +188,20 @@ class Study:
 
     def run(self) -> Run:
         """Return the study as data for people and machines, its latencies as imported measurements make them."""
-        recorded = Run(
+        return remeasured(self.run_of(self.results(), tuple(self.facts().get("classes", ()))))
+
+    def run_of(self, results: Iterable[Result], classes: tuple[str, ...] = ()) -> Run:
+        """Return these results as a run of this study."""
+        return Run(
             folder=self.folder,
             study=self.plan.name,
             objectives=self.objectives,
             limits=self.plan.bounds,
             target=self.plan.target.resolve(),
-            classes=tuple(self.facts().get("classes", ())),
-            results=self.results(),
+            classes=classes,
+            results=tuple(results),
             strict=self.plan.strict,
         )
-        return remeasured(recorded)
 
     def _told(self) -> list[FrozenTrial]:
         """Return the finished trials in their order, interrupted attempts left out."""
@@ -320,10 +329,15 @@ def _suggest(trial: optuna.Trial, knob: Knob) -> Any:
     return trial.suggest_categorical(knob.name, knob.choices)
 
 
-def _value(score: Mapping[str, Reading], row: Objective) -> float:
-    """Return the value of an objective; the worst infinity for what is not known."""
-    if row.reading in score:
-        return score[row.reading].value
+def _value(outcome: Scored | Infeasible | Pruned, row: Objective) -> float:
+    """Return the value of an objective; the worst infinity for what is not known.
+
+    What is stopped early is told with the top-1 that its training had reached, by which it is dominated.
+    """
+    if row.reading in outcome.score:
+        return outcome.score[row.reading].value
+    if isinstance(outcome, Pruned) and outcome.curve and row.name == "accuracy":
+        return outcome.curve[-1]
     return math.inf if row.direction == "minimize" else -math.inf
 
 
@@ -340,8 +354,9 @@ def _attributes(outcome: Outcome, folder: Path) -> dict[str, Any]:
             }
         case Infeasible(limits, score):
             return {"outcome": "infeasible", "limits": list(limits), "score": score_to_dict(score)}
-        case Pruned(reason, score):
-            return {"outcome": "pruned", "reason": reason, "score": score_to_dict(score)}
+        case Pruned(reason, score, curve):
+            known = {"reason": reason, "score": score_to_dict(score), "curve": list(curve)}
+            return {"outcome": "pruned"} | known
         case Failed(stage, cause):
             return {"outcome": "failed", "stage": stage, "cause": cause}
         case _:
@@ -356,6 +371,7 @@ def _result(trial: FrozenTrial, folder: Path, test: Reading | None) -> Result:
         outcome=_outcome(attributes, folder),
         test_top1=test,
         seconds=float(attributes.get("seconds", 0.0)),
+        parent=attributes.get("parent"),
     )
 
 
@@ -367,6 +383,6 @@ def _outcome(attributes: Mapping[str, Any], folder: Path) -> Outcome:
         case "infeasible":
             return Infeasible(tuple(attributes["limits"]), score)
         case "pruned":
-            return Pruned(attributes["reason"], score)
+            return Pruned(attributes["reason"], score, tuple(attributes["curve"]))
         case _:
             return Failed(attributes["stage"], attributes["cause"])

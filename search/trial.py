@@ -8,28 +8,30 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import final
+from typing import Protocol, final
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.program import load
-from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
+from coreml_pareto.objectives.reading import Reading, Score, score_from_dict, score_to_dict
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet, Split
-from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped
+from coreml_pareto.search.lineage import TRAINING
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored, Stopped
 from coreml_pareto.search.run import broken
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.recover import Tuning
-from coreml_pareto.search.stages.train import Progress, Trained, Trainer, open_checkpoint, preprocessing_of
+from coreml_pareto.search.stages.train import Progress, Step, Trainer, preprocessing_of
+from coreml_pareto.search.stages.trained import Trained, open_checkpoint
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.search.teaching import teacher_network, teacher_recipe
-from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
 from coreml_pareto.spaces.compression import describe
 from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
@@ -40,6 +42,19 @@ log = logging.getLogger(__name__)
 Teach = Callable[[str], tuple[Network, Recipe]]
 """Gives the network and recipe of a teacher by its name."""
 Announce = Callable[[Trained], None]
+
+
+class Witness(Protocol):
+    """Sees a candidate being evaluated; what a method raises (`Stopped`, `OutOfTime`) ends it there."""
+
+    def note(self, doing: str) -> None:
+        """What is being done now."""
+
+    def step(self, step: Step) -> None:
+        """Where a training stands."""
+
+    def packaged(self, known: Score) -> None:
+        """The readings of a package whose accuracy is about to be measured."""
 
 
 def open_laboratory(plan: Plan, data: DataSet, store: Store, announce: Announce) -> Laboratory:
@@ -76,34 +91,38 @@ class Laboratory:
     teach: Teach
     announce: Announce
 
-    def evaluate(self, candidate: Candidate, progress: Progress, note: Callable[[str], None]) -> Outcome:
+    def evaluate(self, candidate: Candidate, witness: Witness, parent: str | None = None) -> Outcome:
         """Return how a candidate ends; only the end of time and an interrupt pass through.
 
         What is wrong with the study as a whole was refused before its first trial; a refusal here is this
         candidate's alone, or the first three trials all fail by it.
+
+        Args:
+            candidate: what to make and read.
+            witness: told what goes on; may stop the candidate.
+            parent: the key of the training whose weights are inherited; one that is gone from the store is done without.
         """
-        stage, known = "probe", dict[str, Reading]()
+        stage = "probe"
         try:
-            known |= self.probe(candidate)
-            over = self.over(known)
-            if over:
+            known = self.probe(candidate)
+            if over := self.over(known):
                 return Infeasible(over, known)
             stage = "teacher"
-            teacher = self.teacher(candidate.recipe, progress, note)
+            teacher = self.teacher(candidate.recipe, witness)
             stage = "training"
-            note(f"training {candidate.network.label}, {candidate.recipe.label}")
-            trained = self.trainer.train(candidate.network, candidate.recipe, progress, teacher)
-            stage = "package"
-            if candidate.compression.fine_tune_epochs:
-                stage = "fine-tuning"
-                note(f"fine-tuning {candidate.network.label}, {describe(candidate.compression)}")
-            package = self.packager.package(trained, candidate.compression, Tuning(self.trainer, progress, teacher))
+            witness.note(f"training {candidate.network.label}, {candidate.recipe.label}")
+            heritage = self.trainer.find(parent) if parent else None
+            trained = self.trainer.train(candidate.network, candidate.recipe, witness.step, teacher, heritage)
+            stage = "fine-tuning" if candidate.compression.fine_tune_epochs else "package"
+            witness.note(f"{stage} {candidate.network.label}, {describe(candidate.compression)}")
+            tuning = Tuning(self.trainer, _as_stage(witness.step, stage), teacher)
+            package = self.packager.package(trained, candidate.compression, tuning)
             stage = "score"
-            return Scored(self.score(package, candidate), package, self._provenance(trained))
+            return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
         except OutOfTime:
             raise
         except Stopped as stopped:
-            return Pruned(str(stopped), known)
+            return stopped.pruned
         except UserError as refusal:
             return Failed(stage, str(refusal))
         except Exception as error:
@@ -124,7 +143,14 @@ class Laboratory:
             return {}
         return static_score(load(self.packager.probe(candidate.network, candidate.compression)), self.target)
 
-    def teacher(self, recipe: Recipe, progress: Progress, note: Callable[[str], None]) -> Trained | None:
+    def potential(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
+        """Yield the readings of each package that a network can yield within the limits, its accuracy unknown."""
+        for compression in compressions:
+            known = static_score(load(self.packager.probe(network, compression)), self.target)
+            if not self.over(known):
+                yield known
+
+    def teacher(self, recipe: Recipe, witness: Witness) -> Trained | None:
         """Return the trained teacher of a recipe; it is trained once and kept."""
         if recipe.teacher is None:
             return None
@@ -132,17 +158,19 @@ class Laboratory:
             trained = open_checkpoint(Path(recipe.teacher), self.data.classes)
         else:
             network, own_recipe = self.teach(recipe.teacher)
-            note(f"teacher {network.label}, {own_recipe.label}")
+            witness.note(f"teacher {network.label}, {own_recipe.label}")
             # A checkpoint given as initial weights is the students'; it would not fit the teacher.
             policy = self.trainer.pretrained if self.trainer.pretrained in POLICIES else "auto"
+            progress = _as_stage(witness.step, "teacher")
             trained = replace(self.trainer, pretrained=policy).train(network, own_recipe, progress)
         self.announce(trained)
         return trained
 
-    def score(self, package: Path, candidate: Candidate) -> dict[str, Reading]:
+    def score(self, package: Path, candidate: Candidate, witness: Witness) -> dict[str, Reading]:
         """Return all readings of a saved package, its accuracy on the validation split."""
         program = load(package)
         readings = static_score(program, self.target, measure(program, self.target))
+        witness.packaged(readings)
         return readings | self._accuracy(package, candidate.network, self.data.validation, "validation")
 
     def test_top1(self, package: Path, candidate: Candidate) -> Reading:
@@ -162,9 +190,16 @@ class Laboratory:
 
     def _provenance(self, trained: Trained) -> dict[str, str]:
         record = trained.record
-        return {
-            "training": trained.key,
+        parent = {"parent": record["parent"]} if record.get("parent") else {}
+        return parent | {
+            TRAINING: trained.key,
+            "curve": " ".join(f"{epoch['top1']:.4f}" for epoch in record["history"]),
             "initial_weights": record["initial_weights"],
             "training_seconds": f"{record['seconds']:.1f}",
             "training_device": record["device"],
         }
+
+
+def _as_stage(progress: Progress, stage: str) -> Progress:
+    """Tell a training under another name than `training`, which alone the gate may stop."""
+    return lambda step: progress(replace(step, stage=stage))

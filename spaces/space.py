@@ -7,6 +7,7 @@ Encoding, counting and neighbours all replay the same walk with another `choose`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -18,6 +19,11 @@ from coreml_pareto.spaces.distillation import NONE, DistillationSpace
 from coreml_pareto.spaces.families import TIMM, backbone_of, family_of, training_defaults
 
 Value = str | int | float
+RUNG = 3
+"""Each rung trains that many times as long as the one below: the reduction factor of successive halving
+(Jamieson and Talwalkar 2016, arXiv:1502.07943; Li et al. 2017, Hyperband, arXiv:1603.06560, section 3.4)."""
+LEAST_EPOCHS = 2
+"""Of the lowest rung; a space whose trainings are too short for it has a rung less."""
 SMALL_IMAGE = 48
 """Up to this resolution `stem_stride: auto` is 1: five strides of 2 would leave a map of one pixel."""
 
@@ -53,6 +59,7 @@ class Space:
         stem_stride: 1, 2 or `auto` (1 for inputs of at most 48 pixels; alone).
         distillation: the teachers and the loss.
         epochs: lengths of a training, or the one length for each backbone.
+        rungs: into how many budgets the one length is graded: a third of it, a third of that, …
         compressions: all legal on the study's OS.
         calibration_images, calibration: of W8A8.
         fine_tune_epochs: of training under a compression; 0 is none.
@@ -73,6 +80,7 @@ class Space:
     calibration_images: tuple[int, ...] = (schemes.CALIBRATION_IMAGES,)
     calibration: tuple[Calibration, ...] = ("min-max",)
     fine_tune_epochs: tuple[int, ...] = (0,)
+    rungs: int = 1
 
     def decode(self, choose: Choose) -> Candidate:
         """Ask `choose` for every open knob and return the Candidate that follows."""
@@ -152,8 +160,30 @@ class Space:
         return tuple(sorted({epochs for name in self.backbones for epochs in self.epochs_of(name)}))
 
     def epochs_of(self, backbone: str) -> tuple[int, ...]:
-        """Return how long a backbone may be trained."""
+        """Return how long a backbone may be trained, on the highest rung."""
         return (self.epochs[backbone],) if isinstance(self.epochs, Mapping) else self.epochs
+
+    @property
+    def ladder(self) -> tuple[int, ...]:
+        """The rungs from the lowest, 0, up to the highest; one alone where trainings are too short or lengths a choice."""
+        if not isinstance(self.epochs, Mapping) and len(self.epochs) > 1:
+            return (0,)
+        rungs = self.rungs
+        while rungs > 1 and _graded(min(self.lengths), rungs - 1) < LEAST_EPOCHS:
+            rungs -= 1
+        return tuple(range(rungs))
+
+    def rung_of(self, candidate: Candidate) -> int:
+        """Return the rung on which a candidate is trained."""
+        whole = min(self.epochs_of(candidate.network.backbone))
+        return next(rung for rung in reversed(self.ladder) if self._length(whole, rung) <= candidate.recipe.epochs)
+
+    def on_rung(self, candidate: Candidate, rung: int) -> Candidate:
+        """Return the candidate trained on another rung."""
+        return self.decode(choose_from({**self.encode(candidate), "rung": rung}))
+
+    def _length(self, whole: int, rung: int) -> int:
+        return _graded(whole, self.ladder[-1] - rung)
 
     def _network(self, choose: Choose) -> Network:
         family = _ask(choose, "family", self.families, lambda c: c.network.family)
@@ -177,7 +207,7 @@ class Space:
         defaults = training_defaults(family_of(backbone))
         teacher = _ask(choose, "teacher", self.distillation.teachers, lambda c: c.recipe.teacher or NONE)
         fixed: dict[str, Any] = {
-            "epochs": _ask(choose, "epochs", self.epochs_of(backbone), lambda c: c.recipe.epochs),
+            "epochs": self._epochs(choose, backbone),
             "learning_rate": defaults.learning_rate,
             "weight_decay": defaults.weight_decay,
             "gradient_clip": defaults.gradient_clip,
@@ -196,6 +226,11 @@ class Space:
             soft_weight=_ask(choose, "soft_weight", loss.soft_weight, lambda c: c.recipe.soft_weight),
             feature_weight=_ask(choose, "feature_weight", loss.feature_weight, lambda c: c.recipe.feature_weight),
         )
+
+    def _epochs(self, choose: Choose, backbone: str) -> int:
+        whole: int = _ask(choose, "epochs", self.epochs_of(backbone), lambda c: c.recipe.epochs)
+        rung: int = _ask(choose, "rung", self.ladder, self.rung_of)
+        return self._length(whole, rung)
 
     def _compression(self, choose: Choose) -> Compression:
         names = tuple(schemes.spell(compression) for compression in self.compressions)
@@ -217,6 +252,11 @@ class Space:
 def auto_stem(family: str, resolution: int) -> Literal[1, 2]:
     """Return the stride of the stem that suits an input size; timm's other stems differ too much to be changed."""
     return 1 if family != TIMM and resolution <= SMALL_IMAGE else 2
+
+
+def _graded(epochs: int, below: int) -> int:
+    """Return the epochs so many rungs below the highest."""
+    return math.ceil(epochs / int(RUNG**below))
 
 
 def _ask(choose: Choose, name: str, choices: tuple[Any, ...], read: Callable[[Candidate], Any]) -> Any:

@@ -28,7 +28,8 @@ from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
 from coreml_pareto.search.stages.recover import Recovered, Tuning, folded, recover, renamed, tuner, weights_in_order
 from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
-from coreml_pareto.search.stages.train import Trained, preprocessing_of
+from coreml_pareto.search.stages.train import preprocessing_of
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Compression, Network

@@ -52,16 +52,8 @@ from torch.nn.utils import parametrize
 from coreml_pareto.search.stages.compress import Layer, Plan, decided, forms_of
 from coreml_pareto.search.stages.folding import fold_batch_norm
 from coreml_pareto.search.stages.projections import Projection, projection
-from coreml_pareto.search.stages.train import (
-    Follow,
-    Progress,
-    Trained,
-    Trainer,
-    Training,
-    glance,
-    normalisers,
-    preprocessing_of,
-)
+from coreml_pareto.search.stages.train import Follow, Progress, Trainer, Training, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import stage_key
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.compression import parse, spell

@@ -22,13 +22,14 @@ from torch import Tensor, nn
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
-from coreml_pareto.search.data.folder import few
+from coreml_pareto.search.stages.inherit import inherit
 from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.errors import UserError
-from coreml_pareto.spaces.families import build, normalisation
-from coreml_pareto.spaces.weights import initialise, state_digest
+from coreml_pareto.spaces.families import normalisation
+from coreml_pareto.spaces.weights import Initial, initialise, state_digest
 
 GLANCE = 512
 """Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
@@ -51,80 +52,26 @@ class Step:
         done: epochs behind it, a fraction within an epoch.
         epochs: of the whole training.
         loss: mean over the running (or just finished) epoch.
-        top1: of the torch network on at most 512 validation images after the last whole epoch; None before the first.
+        curve: top-1 of the torch network on at most 512 validation images after each whole epoch.
         seconds_left: at the pace since this process began the training.
+        stage: what is trained: a teacher, the candidate (`training`), or the candidate once more (`fine-tuning`).
     """
 
     done: float
     epochs: int
     loss: float
-    top1: float | None
+    curve: tuple[float, ...]
     seconds_left: float
-
-
-@final
-@dataclass(frozen=True)
-class Trained:
-    """A finished training in the store: its key, its network and recipe, and the folder with weights and record."""
-
-    key: str
-    network: Network
-    recipe: Recipe
-    folder: Path
+    stage: str = "training"
 
     @property
-    def record(self) -> dict[str, Any]:
-        """What happened: initial weights, classes and digest of the data, history, seconds, device."""
-        loaded: dict[str, Any] = json.loads((self.folder / "record.json").read_text())
-        return loaded
-
-    def module(self) -> nn.Module:
-        """Build the network and load its weights, in evaluation mode."""
-        module = build(self.network)
-        module.load_state_dict(torch.load(self.folder / "weights.pt", map_location="cpu", weights_only=True))
-        return module.eval()
+    def top1(self) -> float | None:
+        """After the last whole epoch; None before the first."""
+        return self.curve[-1] if self.curve else None
 
 
 Progress = Callable[[Step], None]
 """Told how a training goes; what it raises ends the training at once, the last whole epoch stays as a checkpoint."""
-
-
-def open_checkpoint(folder: Path, classes: tuple[str, ...]) -> Trained:
-    """Open a training of this or another run as a teacher: the folder that holds its `weights.pt` and `record.json`.
-
-    Classes are compared by name and order; a record without names, of an older version, by their number.
-
-    Raises:
-        UserError: no such training, files that are broken or do not belong together, or other classes.
-    """
-    folder = folder.expanduser()
-    try:
-        record = json.loads((folder / "record.json").read_text())
-        network, recipe = Network.model_validate(record["network"]), Recipe.model_validate(record["recipe"])
-        known = tuple(map(str, record.get("classes", ())))
-        state = torch.load(folder / "weights.pt", map_location="cpu", weights_only=True)
-        trained = Trained(state_digest(state), network, recipe, folder)
-        trained.module()  # refuses weights of another network
-    except Exception as error:  # what torch raises on a broken file has no common class
-        raise UserError(
-            f"A teacher's checkpoint is a folder with weights.pt and record.json, such as RUN/store/train/KEY; "
-            f"{folder} is none ({type(error).__name__})."
-        ) from error
-    if network.classes != len(classes) or (known and known != classes):
-        raise UserError(
-            f"A teacher knows the classes of the data, in the same order: {_difference(known, network, classes)}; "
-            f"{folder} is no such training; name one on these classes."
-        )
-    return trained
-
-
-def _difference(known: tuple[str, ...], network: Network, classes: tuple[str, ...]) -> str:
-    if not known:
-        return f"the teacher knows {network.classes}, the data has {len(classes)}"
-    lacking, strange = (sorted(set(a) - set(b)) for a, b in ((classes, known), (known, classes)))
-    sides = (("the data", lacking), ("the teacher", strange))
-    told = [f"only in {side}: {few(names)}" for side, names in sides if names]
-    return "; ".join(told) or f"the teacher has them as {few(known)}"
 
 
 @final
@@ -137,23 +84,41 @@ class Trainer:
     pretrained: str = "auto"
     device: str = "auto"
 
-    def train(self, network: Network, recipe: Recipe, progress: Progress, teacher: Trained | None = None) -> Trained:
+    def train(
+        self, network: Network, recipe: Recipe, progress: Progress, teacher: Trained | None = None,
+        parent: Trained | None = None,
+    ) -> Trained:  # fmt: skip
         """Return the finished training, from the store or made now.
+
+        Args:
+            parent: a training of the same backbone, whose weights are where this one begins.
 
         Raises:
             TrainingError: the loss is no number.
             UserError: the initial weights asked for are not to be had.
         """
         seed = self.seed(network, recipe)
-        initial = initialise(network, self.pretrained, seed)
+        initial = self._initial(network, seed, parent)
         key = self.key(network, recipe, initial.weights, teacher)
 
         def make(work: Path) -> None:
             training = Training(self, network, recipe, initial.module, teacher, work, seed, progress)
             training.run()
-            training.finish({"initial_weights": initial.weights})
+            training.finish({"initial_weights": initial.weights, "parent": parent.key if parent else None})
 
         return Trained(key, network, recipe, self.store.produce("train", key, make))
+
+    def find(self, key: str) -> Trained | None:
+        """Return a finished training of this store; None where it is gone."""
+        folder = self.store.find("train", key)
+        return None if folder is None else Trained.of(folder)
+
+    def _initial(self, network: Network, seed: int, parent: Trained | None) -> Initial:
+        if parent is None:
+            return initialise(network, self.pretrained, seed)
+        initial = initialise(network, "false", seed)
+        inherit(initial.module, parent.module().state_dict())
+        return Initial(initial.module, f"inherited-{state_digest(initial.module.state_dict())}")
 
     def top1(self, trained: Trained) -> float:
         """Return a training's top-1 at a glance at this data: its own where it was trained on it, else measured now."""
@@ -296,8 +261,8 @@ class Training:
 
     def _tell(self, done: float, loss: float) -> None:
         pace = (time.monotonic() - self.started) / (done - self.resumed_at)
-        top1 = self.history[-1]["top1"] if self.history else None
-        self.progress(Step(done, self.recipe.epochs, loss, top1, pace * (self.recipe.epochs - done)))
+        curve = tuple(row["top1"] for row in self.history)
+        self.progress(Step(done, self.recipe.epochs, loss, curve, pace * (self.recipe.epochs - done)))
 
     def _epoch(self, images: Tensor, targets: Tensor) -> float:
         self.module.train(not self.inference)

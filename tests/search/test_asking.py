@@ -125,7 +125,7 @@ def test_a_search_interrupted_again_and_again_asks_what_an_uninterrupted_one_ask
 ) -> None:
     """In every trial once, after every end of one, after every entry into the line."""
     many = ["fp16", "int8/tensor", "int8/channel", "palette-8/tensor", "palette-6/tensor", "palette-4/tensor"]
-    wide = {"compression": many, "search": STUDY["search"] | {"trials": 6}}
+    wide = {"compression": many, "search": STUDY["search"] | {"trials": 6, "packages_per_training": 2}}
     _search(tmp_path / "through", **wide)
     tried: set[Candidate] = set()
 
@@ -188,6 +188,11 @@ def test_the_first_baseline_asked_is_the_quickest_by_the_measured_laws(
     laws |= {"efficientnet_lite0": PowerLaw(1e-4, 1.0), "squeezenet1_1": PowerLaw(1e-6, 1.0)}
     monkeypatch.setattr(budget, "_measure", lambda *_: laws)
     networks = STUDY["networks"] | {"backbones": [*laws]}
-    _search(tmp_path, networks=networks, training={"device": "cpu"}, search={"trials": 3, "timeout": "10m"})
+    _search(
+        tmp_path,
+        networks=networks,
+        training={"device": "cpu"},
+        search={"trials": 3, "timeout": "10m", "packages_per_training": 1},
+    )
     asked = [candidate.network.backbone for candidate in Laboratory.evaluated]
     assert asked == ["squeezenet1_1", "mobilenetv3_small", "efficientnet_lite0"]

@@ -153,15 +153,24 @@ def test_a_fast_backbone_gets_more_epochs(data: DataSet, monkeypatch: pytest.Mon
     assert budget.MOST_EPOCHS > epochs["squeezenet1_1"] == pytest.approx(3 * epochs["mobilenetv2"], abs=3)
 
 
-def test_fine_tuning_comes_out_of_the_epochs(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two packages of a training, fine-tuned 0 or 3 epochs: three epochs on the average."""
+@pytest.mark.parametrize(
+    ("asked", "packages", "mean"),
+    [((0, 4), 2, 2), ((0, 4), "auto", 2), ((1, 3), 2, 3), ((3,), 2, 6), ((1,), "auto", 5)],
+)
+def test_fine_tuning_comes_out_of_the_epochs(
+    asked: tuple[int, ...], packages: int | str, mean: int, data: DataSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One package of a training as the sampler draws, the further ones (five compressions in all) the least."""
     monkeypatch.setattr(budget, "_measure", lambda *_: _laws(1e-2))
     plain = _plan("30m")
-    tuned = plain.model_copy(update={"training": plain.training.model_copy(update={"fine_tune_epochs": (0, 3)})})
+    tuned = plain.model_copy(update={"training": plain.training.model_copy(update={"fine_tune_epochs": asked})})
+    search = plain.search.model_copy(update={"packages_per_training": packages})
+    assert len(plain.compression) == 5
+    tuned = tuned.model_copy(update={"search": search})
     before, after = (budget.resolve(plan, data, print).training.epochs for plan in (plain, tuned))
     assert isinstance(before, Mapping) and isinstance(after, Mapping)
     assert max(before.values()) < budget.MOST_EPOCHS
-    assert after == {name: max(budget.LEAST_EPOCHS, epochs - 3) for name, epochs in before.items()}
+    assert after == {name: max(budget.LEAST_EPOCHS, epochs - mean) for name, epochs in before.items()}
 
 
 def test_a_slow_backbone_goes_before_the_sizes_of_all(data: DataSet, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -28,7 +28,8 @@ from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
-from coreml_pareto.search.stages.train import Step, Trainer, open_checkpoint
+from coreml_pareto.search.stages.train import Step, Trainer
+from coreml_pareto.search.stages.trained import open_checkpoint
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import Study, load_run
 from coreml_pareto.spaces.candidate import Candidate
@@ -68,10 +69,11 @@ def test_every_trial_ends_in_a_package_that_runs(finished: Run) -> None:
         assert set(result.score) >= {"top1", "top5", "latency_ms", "size_bytes", "memory_bytes", "energy_mj", "macs"}
 
 
-def test_baselines_of_each_family_come_first_and_compressions_share_their_training(finished: Run) -> None:
-    first = [r.candidate for r in finished.results[:2]]
-    assert {c.network.family for c in first} == {"mobilenet", "squeezenet"}
-    assert {c.compression.scheme for c in first} == {"fp16"}
+def test_baselines_of_each_family_come_first_and_compressions_follow_their_training(finished: Run) -> None:
+    asked = [r.candidate for r in finished.results]
+    assert {c.network.family for c in asked[::2]} == {"mobilenet", "squeezenet"}
+    assert [c.compression.scheme for c in asked] == ["fp16", "int8"] * 2
+    assert [c.network for c in asked[::2]] == [c.network for c in asked[1::2]]
     trainings = {r.outcome.provenance["training"] for r in finished.results if isinstance(r.outcome, Scored)}
     assert len(trainings) == 2
 

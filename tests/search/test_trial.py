@@ -10,8 +10,9 @@ import pytest
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
 from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.data import load_data
-from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Scored
+from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Pruned, Scored, Stopped
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.train import Step, Trainer, preprocessing_of
 from coreml_pareto.search.store import Store
@@ -45,10 +46,36 @@ def _silent(*_: object) -> None:
     pass
 
 
+class Witness:
+    """Keeps what it is told; raises `stop` at the first step or package whose stage is `when`."""
+
+    def __init__(self, stop: Exception | None = None, when: str = "training") -> None:
+        self.stop, self.when = stop, when
+        self.notes: list[str] = []
+        self.steps: list[Step] = []
+        self.packages: list[Score] = []
+
+    def note(self, doing: str) -> None:
+        self.notes.append(doing)
+
+    def step(self, step: Step) -> None:
+        self.steps.append(step)
+        if self.stop and step.stage == self.when:
+            raise self.stop
+
+    def packaged(self, known: Score) -> None:
+        self.packages.append(known)
+        if self.stop and self.when == "package":
+            raise self.stop
+
+
 def test_the_score_is_that_of_the_package_on_disk(store: Store) -> None:
     laboratory = _laboratory(store)
-    outcome = laboratory.evaluate(CANDIDATE, _silent, _silent)
+    witness = Witness()
+    outcome = laboratory.evaluate(CANDIDATE, witness)
     assert isinstance(outcome, Scored)
+    (known,) = witness.packages
+    assert known == {name: reading for name, reading in outcome.score.items() if name not in ("top1", "top5")}
     files = [path for path in outcome.package.rglob("*") if path.is_file()]
     assert outcome.score["size_bytes"].value == sum(path.stat().st_size for path in files)
     batches = laboratory.data.validation.batches(preprocessing_of(NETWORK), 7)
@@ -57,27 +84,27 @@ def test_the_score_is_that_of_the_package_on_disk(store: Store) -> None:
 
 
 def test_a_repeated_candidate_costs_no_training(store: Store) -> None:
-    _laboratory(store).evaluate(CANDIDATE, _silent, _silent)
-    steps: list[Step] = []
-    assert isinstance(_laboratory(store).evaluate(CANDIDATE, steps.append, _silent), Scored)
-    assert steps == []
+    _laboratory(store).evaluate(CANDIDATE, Witness())
+    witness = Witness()
+    assert isinstance(_laboratory(store).evaluate(CANDIDATE, witness), Scored)
+    assert witness.steps == []
 
 
 def test_a_limit_that_cannot_be_kept_ends_the_candidate_untrained(tmp_path: Path) -> None:
-    steps: list[Step] = []
-    outcome = _laboratory(Store(tmp_path), {"size": 1000.0}).evaluate(CANDIDATE, steps.append, _silent)
+    witness = Witness()
+    outcome = _laboratory(Store(tmp_path), {"size": 1000.0}).evaluate(CANDIDATE, witness)
     assert isinstance(outcome, Infeasible)
     assert outcome.limits == ("size",) and "top1" not in outcome.score
-    assert steps == []
+    assert witness.steps == []
 
 
 def test_a_target_that_no_form_can_meet_ends_the_candidate_untrained(tmp_path: Path) -> None:
-    steps: list[Step] = []
+    witness = Witness()
     candidate = CANDIDATE.model_copy(update={"compression": parse("mixed-4KB")})
-    outcome = _laboratory(Store(tmp_path)).evaluate(candidate, steps.append, _silent)
+    outcome = _laboratory(Store(tmp_path)).evaluate(candidate, witness)
     assert isinstance(outcome, Failed) and outcome.stage == "probe"
     assert "mixed-4KB must leave room for the smallest forms of all layers" in outcome.cause
-    assert steps == []
+    assert witness.steps == []
 
 
 def test_accuracy_limits_need_no_probe(store: Store) -> None:
@@ -85,22 +112,24 @@ def test_accuracy_limits_need_no_probe(store: Store) -> None:
 
 
 def test_a_teacher_is_trained_once_at_its_own_size(store: Store) -> None:
-    notes: list[str] = []
+    witness = Witness()
     candidate = CANDIDATE.model_copy(update={"recipe": TAUGHT})
-    assert isinstance(_laboratory(store).evaluate(candidate, _silent, notes.append), Scored)
-    assert notes[0].startswith("teacher squeezenet1_1×0.5 @48")
-    steps: list[Step] = []
-    assert _laboratory(store).teacher(TAUGHT, steps.append, _silent) is not None
-    assert steps == []
+    assert isinstance(_laboratory(store).evaluate(candidate, witness), Scored)
+    assert witness.notes[0].startswith("teacher squeezenet1_1×0.5 @48")
+    stages = [step.stage for step in witness.steps]
+    assert stages == sorted(stages) and set(stages) == {"teacher", "training"}
+    again = Witness()
+    assert _laboratory(store).teacher(TAUGHT, again) is not None
+    assert again.steps == []
 
 
 def test_a_finished_training_can_teach(store: Store) -> None:
     laboratory = _laboratory(store)
     taught = laboratory.trainer.train(NETWORK, RECIPE, _silent)
-    teacher = laboratory.teacher(TAUGHT.model_copy(update={"teacher": str(taught.folder)}), _silent, _silent)
+    teacher = laboratory.teacher(TAUGHT.model_copy(update={"teacher": str(taught.folder)}), Witness())
     assert teacher is not None and teacher.network == NETWORK
     with pytest.raises(UserError, match=r"folder with weights.pt and record.json"):
-        laboratory.teacher(TAUGHT.model_copy(update={"teacher": "runs/none"}), _silent, _silent)
+        laboratory.teacher(TAUGHT.model_copy(update={"teacher": "runs/none"}), Witness())
 
 
 @pytest.mark.parametrize(
@@ -118,7 +147,7 @@ def test_failures_name_their_stage_and_cause(
         raise ValueError("out of order")
 
     monkeypatch.setattr(broken, fail)
-    outcome = _laboratory(Store(tmp_path)).evaluate(CANDIDATE, _silent, _silent)
+    outcome = _laboratory(Store(tmp_path)).evaluate(CANDIDATE, Witness())
     assert outcome == Failed(stage, "ValueError: out of order")
 
 
@@ -127,13 +156,59 @@ def test_a_refusal_of_one_candidate_does_not_end_the_study(tmp_path: Path, monke
         raise UserError("the executor knows no operation 'gru'")
 
     monkeypatch.setattr("coreml_pareto.search.trial.evaluate", refuse)
-    outcome = _laboratory(Store(tmp_path)).evaluate(CANDIDATE, _silent, _silent)
+    outcome = _laboratory(Store(tmp_path)).evaluate(CANDIDATE, Witness())
     assert outcome == Failed("score", "the executor knows no operation 'gru'")
 
 
 def test_the_end_of_time_is_no_failure(tmp_path: Path) -> None:
-    def over(step: Step) -> None:
-        raise OutOfTime
-
     with pytest.raises(OutOfTime):
-        _laboratory(Store(tmp_path)).evaluate(CANDIDATE, over, _silent)
+        _laboratory(Store(tmp_path)).evaluate(CANDIDATE, Witness(OutOfTime()))
+
+
+@pytest.mark.parametrize("when", ["training", "package"])
+def test_what_is_stopped_ends_as_it_was_stopped_and_goes_on_when_it_may(when: str, tmp_path: Path) -> None:
+    """Two epochs, stopped after the first one: the second is all that is left to do."""
+    pruned = Pruned("it cannot win", {}, (0.1, 0.2))
+    candidate = CANDIDATE.model_copy(update={"recipe": RECIPE.model_copy(update={"epochs": 2})})
+    laboratory = _laboratory(Store(tmp_path))
+    first = Witness(Stopped(pruned), when)
+    if when == "training":
+        first.step = lambda step: first.steps.append(step) or _raise(first.stop, step.done == 1)  # type: ignore[method-assign]
+    assert laboratory.evaluate(candidate, first) == pruned
+    assert not list((tmp_path / "accuracy").glob("*"))
+    second = Witness()
+    assert isinstance(laboratory.evaluate(candidate, second), Scored)
+    assert all(step.done > 1 for step in second.steps) and (len(second.steps) > 0) == (when == "training")
+
+
+def _raise(error: Exception | None, when: bool) -> None:
+    if error and when:
+        raise error
+
+
+def test_a_network_begins_with_the_weights_of_its_parent(store: Store, tmp_path: Path) -> None:
+    """Its package says so; a parent that is gone from the store is done without, and nothing says otherwise."""
+    laboratory = _laboratory(store)
+    parent = laboratory.trainer.train(NETWORK, RECIPE, _silent)
+    larger = CANDIDATE.model_copy(update={"network": NETWORK.model_copy(update={"width": 0.5})})
+    outcome = laboratory.evaluate(larger, Witness(), parent.key)
+    assert isinstance(outcome, Scored)
+    assert outcome.provenance["parent"] == parent.key
+    assert outcome.provenance["initial_weights"].startswith("inherited-")
+    assert len(outcome.provenance["curve"].split()) == 1
+    orphan = laboratory.evaluate(larger, Witness(), "0123456789abcdef")
+    assert isinstance(orphan, Scored) and "parent" not in orphan.provenance
+    assert orphan.provenance["initial_weights"] == "random"
+    assert orphan.provenance["training"] != outcome.provenance["training"]
+
+
+def test_what_a_network_can_yield_is_known_before_it_is_trained(store: Store) -> None:
+    """The same bytes as the trained package's; what breaks a limit is left out."""
+    laboratory = _laboratory(store)
+    outcome = laboratory.evaluate(CANDIDATE, Witness())
+    assert isinstance(outcome, Scored)
+    forms = [parse("fp16"), parse("int8/channel")]
+    whole, small = laboratory.potential(NETWORK, forms)
+    assert whole["size_bytes"] == outcome.score["size_bytes"] and "top1" not in whole
+    limited = _laboratory(store, {"size": whole["size_bytes"].value - 1})
+    assert list(limited.potential(NETWORK, forms)) == [small]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import random
 from collections.abc import Iterator
 from typing import Any
@@ -38,9 +39,10 @@ def sorted_subset(values: Any) -> st.SearchStrategy[tuple[Any, ...]]:
     return subset(values).map(lambda chosen: tuple(sorted(chosen)))
 
 
+BACKBONES = ("mobilenetv1", "mobilenetv3_small", "mobilenetv4_conv_small", "efficientnet_b1", "resnet10t")
 SPACES = st.builds(
     Space,
-    backbones=subset(["mobilenetv1", "mobilenetv3_small", "mobilenetv4_conv_small", "efficientnet_b1", "resnet10t"]),
+    backbones=subset(BACKBONES),
     width=sorted_subset([0.35, 0.5, 1.0]),
     depth=sorted_subset([0.8, 1.0, 1.2]),
     resolution=sorted_subset([32, 48, 64, 224]),
@@ -53,7 +55,10 @@ SPACES = st.builds(
         soft_weight=sorted_subset([0.5, 1.0]),
         feature_weight=sorted_subset([0.0, 0.1]),
     ),
-    epochs=sorted_subset([1, 4]),
+    epochs=st.one_of(
+        sorted_subset([1, 4]), sorted_subset([6, 20]), st.just(dict(zip(BACKBONES, (6, 7, 20, 30, 9), strict=True)))
+    ),
+    rungs=st.integers(1, 4),
     compressions=subset(every_compression()),
     calibration=subset(["min-max", "percentile", "moving-average"]),
     fine_tune_epochs=sorted_subset([0, 1, 3]),
@@ -85,7 +90,18 @@ def brute_force(space: Space) -> Iterator[tuple[Any, ...]]:
             )
             recipes = [*(none if NONE in loss.teachers else []), *taught]
             ways = [way for compression in space.compressions for way in ways_of(space, compression)]
-            yield from itertools.product([(name, width, depth, side)], stems, recipes, space.epochs, ways)
+            yield from itertools.product([(name, width, depth, side)], stems, recipes, lengths_of(space, name), ways)
+
+
+def lengths_of(space: Space, backbone: str) -> tuple[int, ...]:
+    """Return every number of epochs of a backbone: a choice of lengths, or one length and its thirds from 2 on."""
+    if isinstance(space.epochs, tuple) and len(space.epochs) > 1:
+        return space.epochs
+    one = space.epochs if isinstance(space.epochs, dict) else dict.fromkeys(space.backbones, space.epochs[0])
+    shortest, rungs = min(one[name] for name in space.backbones), 1
+    while rungs < space.rungs and math.ceil(shortest / 3**rungs) >= 2:
+        rungs += 1
+    return tuple(math.ceil(one[backbone] / 3**below) for below in reversed(range(rungs)))
 
 
 def ways_of(space: Space, compression: Compression) -> Iterator[Compression]:
@@ -174,6 +190,33 @@ def test_another_compression_is_one_of_the_space(space: Space, seed: int) -> Non
         assert as_tuple(other) in members and spell(other.compression) == spell(compression)
         assert (other.network, other.recipe) == (candidate.network, candidate.recipe)
     assert space.compressed(candidate, candidate.compression) == candidate
+
+
+@settings(max_examples=60)
+@given(SPACES, st.integers(0, 2**32))
+def test_rungs_differ_in_the_epochs_alone(space: Space, seed: int) -> None:
+    candidate = space.decode(randomly(seed))
+    ladder = [space.on_rung(candidate, rung) for rung in space.ladder]
+    assert ladder[space.rung_of(candidate)] == candidate
+    assert [space.rung_of(other) for other in ladder] == list(space.ladder)
+    if len(ladder) > 1:
+        assert tuple(other.recipe.epochs for other in ladder) == lengths_of(space, candidate.network.backbone)
+    for other in ladder:
+        assert (other.network, other.compression) == (candidate.network, candidate.compression)
+        assert other.recipe.model_copy(update={"epochs": candidate.recipe.epochs}) == candidate.recipe
+
+
+def test_rungs_are_thirds_of_the_whole_length() -> None:
+    space = Space(**{**SMALL, "epochs": {"mobilenetv2": 20, "mobilenetv4_conv_small": 12, "squeezenet1_1": 40}, "rungs": 3,
+                     "backbones": ("mobilenetv2", "mobilenetv4_conv_small", "squeezenet1_1")})  # fmt: skip
+    assert space.ladder == (0, 1, 2)
+    epochs = {name: lengths_of(space, name) for name in space.backbones}
+    assert epochs == {
+        "mobilenetv2": (3, 7, 20), "mobilenetv4_conv_small": (2, 4, 12), "squeezenet1_1": (5, 14, 40)
+    }  # fmt: skip
+    assert Space(**{**SMALL, "epochs": (5,), "rungs": 4}).ladder == (0, 1)
+    assert Space(**{**SMALL, "epochs": (3,), "rungs": 4}).ladder == (0,)
+    assert "rung" not in {knob.name for knob in Space(**{**SMALL, "rungs": 4}).knobs()}
 
 
 def test_neighbours_connect_the_whole_space() -> None:

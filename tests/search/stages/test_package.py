@@ -19,7 +19,8 @@ from coreml_pareto.search.data import load_data
 from coreml_pareto.search.inspection import inspect
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.recover import Tuning, recover, weights_in_order
-from coreml_pareto.search.stages.train import Trained, Trainer
+from coreml_pareto.search.stages.train import Trainer
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.compression import parse

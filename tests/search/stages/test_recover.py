@@ -32,7 +32,8 @@ from coreml_pareto.search.stages.recover import (
     tuner,
     weights_in_order,
 )
-from coreml_pareto.search.stages.train import Step, Trained, Trainer, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.train import Step, Trainer, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell

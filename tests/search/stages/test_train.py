@@ -15,17 +15,16 @@ from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.stages import train
 from coreml_pareto.search.stages.train import (
     Step,
-    Trained,
     Trainer,
     Training,
     TrainingError,
     check_device,
     glance,
     normalisers,
-    open_checkpoint,
     preprocessing_of,
     teach,
 )
+from coreml_pareto.search.stages.trained import Trained, open_checkpoint
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.errors import UserError

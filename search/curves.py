@@ -1,0 +1,59 @@
+"""Where does a learning curve end, at most?  Foretold from the curves of finished trainings.
+
+In log-odds of the top-1, what those gained from the same share of their epochs to the end has a mean and a deviation;
+the new one gains at most `mean + t · deviation · √(1 + 1/n)` with the stated confidence (the prediction interval of a
+normal sample; Student's t with n − 1 degrees of freedom). Domhan et
+al. 2015 (IJCAI, "Speeding up Automatic Hyperparameter Optimization of Deep Neural Networks by Extrapolation of Learning
+Curves") stop trainings by the same rule with parametric curves.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+import numpy as np
+from scipy.stats import t as student
+
+CONFIDENCE: Final = 0.95
+"""One-sided, that a training which is stopped would not have reached what it needs."""
+LEAST_CURVES: Final = 4
+"""Finished trainings before anything is foretold: a deviation of fewer is no deviation."""
+LEAST_SHARE: Final = 0.25
+"""Of its epochs that a training has to itself: batch norm's statistics are not settled before."""
+
+
+Curve = Sequence[float]
+"""Top-1 after each whole epoch of a finished training."""
+
+
+def reachable_top1(so_far: Sequence[float], epochs: int, curves: Sequence[Curve], images: int) -> float:
+    """Return the top-1 that a training ends below, with `CONFIDENCE`; 1 where nothing can be foretold.
+
+    Args:
+        so_far: top-1 after each whole epoch.
+        epochs: of the whole training.
+        curves: of finished trainings.
+        images: behind each top-1.
+    """
+    share = len(so_far) / epochs
+    if len(curves) < LEAST_CURVES or share < LEAST_SHARE:
+        return 1.0
+    gains = np.array([_odds(c[-1], images) - _odds(_at(c, share), images) for c in curves])
+    count = len(gains)
+    quantile = float(student.ppf(CONFIDENCE, count - 1))
+    most = gains.mean() + quantile * gains.std(ddof=1) * math.sqrt(1 + 1 / count)
+    return float(1 / (1 + math.exp(-(_odds(so_far[-1], images) + max(0.0, most)))))
+
+
+def _at(curve: Curve, share: float) -> float:
+    """Top-1 at a share of the epochs, between two epochs by a straight line."""
+    ends = np.arange(1, len(curve) + 1) / len(curve)
+    return float(np.interp(share, ends, curve))
+
+
+def _odds(top1: float, images: int) -> float:
+    """Log-odds; none and all of the images count as half an image less or more."""
+    clipped = min(max(top1, 0.5 / images), 1 - 0.5 / images)
+    return math.log(clipped / (1 - clipped))

@@ -1,0 +1,64 @@
+"""The end of a learning curve, foretold: closed forms, coverage on drawn curves, and what may never happen."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import t
+
+from coreml_pareto.search.curves import CONFIDENCE, LEAST_CURVES, reachable_top1
+
+SHARES = st.floats(0, 1)
+
+
+def _logistic(odds: float) -> float:
+    return 1 / (1 + math.exp(-odds))
+
+
+def _curve(rng: np.random.Generator, epochs: int = 12) -> list[float]:
+    """Log-odds that rise to a final level, with the noise of 512 images."""
+    final, rate = rng.normal(2.5, 0.8), rng.uniform(2, 4)
+    odds = final - 4 * np.exp(-rate * np.arange(1, epochs + 1) / epochs)
+    return list(rng.binomial(512, 1 / (1 + np.exp(-odds))) / 512)
+
+
+def test_the_bound_is_a_prediction_interval_of_the_gains() -> None:
+    """Curves that gain 1.0, 1.2, 1.4 and 1.6 in log-odds from the middle to the end; by the formula, by hand."""
+    curves = [(_logistic(0.0), _logistic(gain)) for gain in (1.0, 1.2, 1.4, 1.6)]
+    gains = np.array([1.0, 1.2, 1.4, 1.6])
+    most = 1.3 + t.ppf(CONFIDENCE, 3) * gains.std(ddof=1) * math.sqrt(1 + 1 / 4)
+    assert reachable_top1([_logistic(0.5)], 2, curves, 10**6) == pytest.approx(_logistic(0.5 + most), rel=1e-9)
+
+
+def test_between_two_epochs_of_another_length_the_curve_is_straight() -> None:
+    """After half of 4 epochs a curve of 3 epochs stands half-way between its first and second."""
+    curves = [(0.2, 0.4, 0.5)] * LEAST_CURVES
+    gain = math.log(0.5 / 0.5) - math.log(0.3 / 0.7)
+    assert reachable_top1([0.1, 0.25], 4, curves, 10**6) == pytest.approx(_logistic(math.log(0.25 / 0.75) + gain))
+
+
+def test_nothing_is_foretold_from_too_few_curves_or_too_early() -> None:
+    curves = [(0.2, 0.4, 0.5, 0.6)] * LEAST_CURVES
+    assert reachable_top1([0.1], 8, curves, 512) == 1.0
+    assert reachable_top1([0.1, 0.1], 8, curves[1:], 512) == 1.0
+    assert reachable_top1([0.1, 0.1], 8, curves, 512) < 0.6
+
+
+def test_the_bound_holds_as_often_as_it_says() -> None:
+    """Of trainings drawn like those before them, at most about one in twenty ends above it."""
+    rng = np.random.default_rng(0)
+    above = 0
+    for _ in range(2000):
+        curves, new = [_curve(rng) for _ in range(6)], _curve(rng)
+        above += new[-1] > reachable_top1(new[:5], 12, curves, 512)
+    assert 0.02 < above / 2000 < 0.08
+
+
+@given(st.lists(SHARES, min_size=3, max_size=6), st.lists(st.lists(SHARES, min_size=6, max_size=6), max_size=8))
+def test_it_is_a_share_and_never_below_what_is_reached(so_far: list[float], curves: list[list[float]]) -> None:
+    bound = reachable_top1(so_far, 6, curves, 512)
+    assert min(so_far[-1], 1 - 0.5 / 512) <= bound + 1e-12 and bound <= 1
