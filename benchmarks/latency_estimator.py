@@ -213,6 +213,7 @@ def convert_missing() -> None:
             writer.writeheader()
             writer.writerows(known[key] for key in sorted(known))
         print(f"{name} is converted", flush=True)
+    _networks.cache_clear()
 
 
 def asked(row: Mapping[str, str]) -> dict[str, str]:

@@ -3,7 +3,9 @@
 Measurements are pooled only where device, system, compute units and stopwatch agree: floors of two stopwatches lie up
 to 0.5 ms apart. For a target that is the same device and units, under the asked system where that was measured, else
 under a newer one (a target's system is the oldest that must load the model; the phone in hand runs what it runs); the
-reading's conditions say which. A package measured several times counts by its latest.
+reading's conditions say which. So each stopwatch and system has a correction of its own, and its effect lies in there.
+Series whose predictions lie apart come out too high, and count where there is nothing else. A package measured several
+times counts by its latest.
 """
 
 from __future__ import annotations
@@ -30,6 +32,11 @@ class Evidence:
     records: Mapping[str, Record]
     costs: Mapping[str, tuple[Cost, ...]]
 
+    @property
+    def apart(self) -> bool:
+        """Whether predictions were not made back to back."""
+        return any(not record.back_to_back for record in self.records.values())
+
     @cached_property
     def fit(self) -> Fit:
         """The correction of this target's estimates."""
@@ -48,7 +55,7 @@ def evidence(measurements: Measurements) -> tuple[Evidence, ...]:
     for record in sorted(measurements.records, key=lambda record: record.measured_at):
         place = (*record.target.conditions.values(), record.harness)
         groups.setdefault(place, {})[record.digest] = record
-    costs = {package.digest: tuple(row.cost() for row in package.costs) for package in measurements.packages}
+    costs = {package.digest: package.costs for package in measurements.packages}
     return tuple(_evidence(records, costs) for records in groups.values())
 
 
@@ -58,21 +65,21 @@ def _evidence(records: Mapping[str, Record], costs: Mapping[str, tuple[Cost, ...
 
 
 def evidence_for(target: Target, groups: Sequence[Evidence]) -> Evidence | None:
-    """The measurements that count for a target, None without any: its own system first, then the next newer one."""
+    """The measurements that count for a target, None without any: back to back, then its own or the next newer system."""
     fitting = [
         group
         for group in groups
         if (group.target.device, group.target.compute_units) == (target.device, target.compute_units)
         and group.target.os >= target.os
     ]
-    return min(fitting, key=lambda group: (group.target.os, -len(group.records)), default=None)
+    return min(fitting, key=lambda group: (group.apart, group.target.os, -len(group.records)), default=None)
 
 
 def readings(digest: str, costs: Sequence[Cost], found: Evidence) -> dict[str, Reading]:
     """`latency_ms` and `fps` of a package: measured if it was this very one, else corrected."""
     record = found.records.get(digest)
     if record is not None:
-        return latency(costs, found.target, _measurement(record, found.target))
+        return latency(costs, found.target, as_measurement(record, found.target))
     return _corrected(costs, found)
 
 
@@ -84,7 +91,8 @@ def differences(found: Evidence) -> Iterator[tuple[str, float, float, float]]:
         yield digest, estimated, corrected, record.median_ms
 
 
-def _measurement(record: Record, target: Target) -> Measurement:
+def as_measurement(record: Record, target: Target) -> Measurement:
+    """A record as the latency of its package on a target."""
     count = record.rounds * record.predictions_per_round
     clock = f"{record.harness} (system {record.os}, build {record.os_build})"
     return Measurement(target, record.median_ms, record.p10_ms, record.p90_ms, count, clock)

@@ -11,10 +11,9 @@ borrow from their neighbours. Of weight-only compression and sparsity the share 
 they count as weight-only int8 (both from Apple's tables, `devices/priors.py`). Operations that the Neural Engine is
 reported not to run (`program/engine.py`) cost a program FALLBACK once. Peak TOPS enter nowhere.
 
-On GPU and CPU only one network's time is published: t = t0 + MACs / rate, and the faster of the allowed units counts. A
-unit's own floor is not published, so the Neural Engine's is used there too; and since no published classifier is faster
-off the Neural Engine, the work is at least what the Neural Engine would take uncompressed (it matters for tiny networks,
-to which a rate of MACs alone would grant that fp32 beats fp16).
+On GPU and CPU a call, MACs, activation and weight bytes have a price each (RATES, from one published grid and one network
+on Macs), added to the Neural Engine's t0, and the faster of the allowed units counts. Since no published classifier is
+faster off the Neural Engine, the work is at least what the Neural Engine would take uncompressed.
 
 The stopwatch that an estimate imitates is the one with the most figures on that chip, Xcode's where there is none; the
 reading's conditions name it. A live camera runs slower. Intervals are 80 %: on the Neural Engine the fit's own doubt, times
@@ -32,10 +31,10 @@ from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.fit import Estimate, Setting, fitted
 from coreml_pareto.objectives.devices.priors import Unit
-from coreml_pareto.objectives.devices.published import STOPWATCHES, networks_on, published, stopwatch_of
+from coreml_pareto.objectives.devices.published import LOOP, STOPWATCHES, networks_on, published, stopwatch_of
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import How, Reading
-from coreml_pareto.objectives.workload import Terms, eta, gains_from_w8a8, is_w8a8, macs, terms, units
+from coreml_pareto.objectives.workload import Terms, eta, gains_from_w8a8, is_w8a8, terms, total, units
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -67,11 +66,17 @@ def unit_milliseconds(costs: Sequence[Cost], target: Target, unit: Unit) -> tupl
     """Estimated milliseconds on one unit: value, low, high."""
     if unit == "Neural Engine":
         return _on_neural_engine(costs, target)
-    rate = priors.GPU_RATE if unit == "GPU" else priors.CPU_RATE
-    factor = priors.MAC_RATE_INTERVAL if target.device.is_mac else priors.PHONE_RATE_INTERVAL
+    factor = priors.MAC_UNIT_INTERVAL if target.device.is_mac else priors.PHONE_UNIT_INTERVAL
     engine = _fitted(terms(costs), target)
-    value = engine.t0 + max(macs(costs) / 1e9 / rate.value, sum(engine.parts))
+    value = engine.t0 + max(_elsewhere(costs, unit), sum(engine.parts))
     return value, value / factor, value * factor
+
+
+def _elsewhere(costs: Sequence[Cost], unit: Unit) -> float:
+    """What a program takes on GPU or CPU."""
+    rates, work = priors.RATES[unit], total(costs)
+    moved = rates.activations * work.activation_bytes + rates.weights * work.full_weight_bytes
+    return rates.call + rates.gmac * work.macs / 1e9 + moved / 1e6
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
@@ -105,9 +110,12 @@ def _assumptions(costs: Sequence[Cost], target: Target, unit: Unit) -> dict[str,
     told = _unknown(costs)
     if unit == "Neural Engine":
         return told | _engine_assumptions(costs, target)
-    told["method"] = "MACs over the rate of DenseNet-121, the only network published for Mac GPU and CPU; x/÷3"
+    told["stopwatch"] = STOPWATCHES[LOOP]
+    told["method"] = "MACs and bytes as on an iPhone 11 Pro, at the level of DenseNet-121 on Macs; x/÷3"
     if not target.device.is_mac:
-        told["method"] = "MACs over a Mac's rate for DenseNet-121, assumed for phones and tablets; x/÷6"
+        told["method"] = (
+            "MACs and bytes as on an iPhone 11 Pro, at the level of DenseNet-121 on Macs, assumed here; x/÷6"
+        )
     return told
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import ON_CHIP_BYTES, TERMS, W8A8_CHIPS, Unit, realised_saving
 from coreml_pareto.objectives.program import Cost
+from coreml_pareto.objectives.program.costs import JOINING, REARRANGED
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.program.operations.resizing import ROWS as RESIZING
 from coreml_pareto.objectives.program.operations.shape import ROWS as SHAPE
@@ -27,8 +28,7 @@ FUSED = frozenset(ELEMENTWISE) | VIEWS | {"batch_norm", "quantize", "dequantize"
 """Kinds whose bytes do not count: activations and element-wise arithmetic (done by the operation before), views (no
 data moves), inference batch norm (folded), quantize and dequantize (part of the W8A8 kernel), the label look-up."""
 
-_JOINING = frozenset({"concat", "split", "slice_by_index", "slice_by_size", "stack", "pad"})  # rows stay as they are
-_ARRANGING = (frozenset(SHAPE) | frozenset(RESIZING) | VIEWS) - _JOINING
+_ARRANGING = (frozenset(SHAPE) | frozenset(RESIZING) | VIEWS) - JOINING
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ def row_terms(cost: Cost, *, eta: float = 0.0) -> Iterator[tuple[str, float]]:
     if cost.weight_elements:
         yield "weights", effective_weight_bytes(cost, eta) / 1e6
     moved = cost.read_bytes + cost.written_bytes
-    if cost.kind in _ARRANGING:
+    if cost.kind in _ARRANGING or cost.note == REARRANGED:
         yield "arranged", cost.aligned_bytes / 1e6
     elif cost.group == "matrix" and not cost.weight_elements:
         yield "multiplied", moved / 1e6

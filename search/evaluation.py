@@ -21,14 +21,15 @@ from PIL import Image
 
 from coreml_pareto.objectives.accuracy import NO_PROBABILITIES, evaluate
 from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.measuring.own import own_measurement
 from coreml_pareto.objectives.preprocessing import PREFIX, Preprocessing
-from coreml_pareto.objectives.program import ImageInput, Program, TensorInput
+from coreml_pareto.objectives.program import ImageInput, Program, TensorInput, costs
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.objectives.score import static_score
-from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.data.augment import GREY_WEIGHTS
 from coreml_pareto.search.data.folder import few
+from coreml_pareto.search.measurements import kept_readings
 from coreml_pareto.spaces.errors import UserError
 
 SplitName = Literal["train", "validation", "test"]
@@ -83,7 +84,10 @@ def judge(
         UserError: labels do not match, an input that cannot be fed, or what `score_package` refuses.
     """
     order = match_labels(labels_of(program, labels), data.classes)
-    static = static_score(program, target, measure(program, target))
+    own = own_measurement(program, target)
+    static = static_score(program, target, own)
+    if own is None:
+        static |= kept_readings(program.path, costs(program), target)
     pictures = open_split(data, split)
     if not len(pictures):
         raise UserError(f"an accuracy needs images; the {split} split of {data.name} is empty; name another --split")

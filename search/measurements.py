@@ -38,15 +38,6 @@ def user_folder() -> Path:
     return Path(typer.get_app_dir("coreml-pareto"))
 
 
-def package_digest(package: Path) -> str:
-    """SHA-256 over the names and contents of a package's files."""
-    whole = hashlib.sha256()
-    for path in sorted(path for path in package.rglob("*") if path.is_file()):
-        whole.update(f"{path.relative_to(package).as_posix()}\0{path.stat().st_size}\0".encode())
-        whole.update(path.read_bytes())
-    return whole.hexdigest()
-
-
 def kept(folder: Path) -> Measurements | None:
     """The measurements that were imported into a folder, None without any."""
     from coreml_pareto.objectives.devices.measurements import read
@@ -99,11 +90,19 @@ def remeasured(run: Run) -> Run:
 
 def kept_readings(package: Path, costs: Sequence[Cost], target: Any) -> dict[str, Reading]:
     """What the user's own measurements say of any package on a target; empty without any for that device and units."""
-    from coreml_pareto.objectives.imported import evidence, evidence_for, readings
+    from coreml_pareto.objectives.imported import readings
+    from coreml_pareto.objectives.program import content_digest, load
 
-    measurements = kept(user_folder())
-    found = None if measurements is None else evidence_for(target, evidence(measurements))
-    return {} if found is None else readings(package_digest(package), costs, found)
+    found = kept_evidence(user_folder(), target)
+    return {} if found is None else readings(content_digest(load(package)), costs, found)
+
+
+def kept_evidence(folder: Path, target: Any) -> Evidence | None:
+    """What was imported into a folder for a target; None without any for that device and units."""
+    from coreml_pareto.objectives.imported import evidence, evidence_for
+
+    measurements = kept(folder)
+    return None if measurements is None else evidence_for(target, evidence(measurements))
 
 
 def _read_again(run: Run, results: Iterable[Result], measurements: Measurements) -> dict[int, dict[str, Reading]]:
@@ -117,14 +116,21 @@ def _read_again(run: Run, results: Iterable[Result], measurements: Measurements)
 
 
 def _of(result: Result, found: Evidence) -> dict[str, Reading]:
-    """New readings of one package; none where it is gone: it keeps its estimate."""
+    """New readings of one package; none where it is gone or damaged, or was measured by the search itself."""
     from coreml_pareto.objectives.imported import readings
-    from coreml_pareto.objectives.program import costs, load
+    from coreml_pareto.objectives.program import content_digest, costs, load
 
     if not isinstance(result.outcome, Scored) or not result.outcome.package.is_dir():
         return {}
-    package = result.outcome.package
-    return readings(package_digest(package), costs(load(package)), found)
+    try:
+        program = load(result.outcome.package)
+        digest, rows = content_digest(program), costs(program)
+    except UserError:
+        return {}
+    own = result.score.get("latency_ms")
+    if own is not None and own.how == "measured" and digest not in found.records:
+        return {}
+    return readings(digest, rows, found)
 
 
 def _stored(folder: Path) -> dict[int, dict[str, Reading]]:

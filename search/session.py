@@ -17,6 +17,7 @@ from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
+from coreml_pareto.search.measurements import kept_evidence
 from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Scored, Stopped
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
@@ -55,7 +56,8 @@ class _Session:
         self.space: Space = plan.space(len(data.classes))
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
-        self.laboratory = open_laboratory(plan, data, Store(folder / STORE), self._announce)
+        evidence = kept_evidence(folder, plan.target.resolve())
+        self.laboratory = open_laboratory(plan, data, Store(folder / STORE), self._announce, evidence)
         self.crew: Crew = Alone(self.laboratory, self, lambda: self.clock.seconds)
         self.seen = {result.candidate.digest: result for result in self.study.results()}
         self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
@@ -70,6 +72,7 @@ class _Session:
         if self.seen or recovered:
             again = f", asking {recovered} unfinished again" if recovered else ""
             self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
+        self._reconsider()
         self.proposals.missing()
         try:
             while True:
@@ -148,6 +151,22 @@ class _Session:
         self.screen.result(result, self.laboratory.over(result.score), self._count())
         self._check_start()
         self.proposals.after(result)
+
+    def _reconsider(self) -> None:
+        """Ask again for what was refused before its training, and keeps the limits by what was measured since."""
+        if self.laboratory.evidence is None:
+            return
+        refused = [result for result in self.seen.values() if isinstance(result.outcome, Infeasible)]
+        again = [r.candidate for r in refused if not self.laboratory.over(self.laboratory.probe(r.candidate))]
+        waiting = {candidate.digest for candidate in self.study.waiting()}
+        for candidate in again:
+            del self.seen[candidate.digest]
+            if candidate.digest not in waiting:
+                self.study.enqueue(candidate)
+        if again:
+            self.screen.say(
+                f"Asking again for {len(again)} that were refused and keep the limits by imported measurements."
+            )
 
     def _spent(self) -> bool:
         if self.out_of_time:

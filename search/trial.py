@@ -16,10 +16,11 @@ from typing import Protocol, final
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.imported import Evidence, readings
+from coreml_pareto.objectives.measuring.own import own_measurement
+from coreml_pareto.objectives.program import Program, content_digest, costs, load
 from coreml_pareto.objectives.reading import Reading, Score, score_from_dict, score_to_dict
 from coreml_pareto.objectives.score import static_score
-from coreml_pareto.objectives.stopwatch import measure
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.lineage import TRAINING
@@ -57,8 +58,10 @@ class Witness(Protocol):
         """The readings of a package whose accuracy is about to be measured."""
 
 
-def open_laboratory(plan: Plan, data: DataSet, store: Store, announce: Announce) -> Laboratory:
-    """Return the laboratory of a resolved plan."""
+def open_laboratory(
+    plan: Plan, data: DataSet, store: Store, announce: Announce, evidence: Evidence | None = None
+) -> Laboratory:
+    """Return the laboratory of a resolved plan; `evidence` is what was measured on the target's device."""
     classes = len(data.classes)
     return Laboratory(
         store=store,
@@ -70,6 +73,7 @@ def open_laboratory(plan: Plan, data: DataSet, store: Store, announce: Announce)
         strict=plan.strict,
         teach=lambda name: (teacher_network(plan, name, classes), teacher_recipe(plan, name, classes)),
         announce=announce,
+        evidence=evidence,
     )
 
 
@@ -78,7 +82,8 @@ def open_laboratory(plan: Plan, data: DataSet, store: Store, announce: Announce)
 class Laboratory:
     """Everything that turns candidates into outcomes: data, trainer, packager, target and limits.
 
-    `announce` is told of every teacher that a candidate learns from, trained now or found in the store.
+    `announce` is told of every teacher that a candidate learns from, trained now or found in the store. `evidence` is
+    what was imported of the target's device: by it latencies are corrected, before training and after.
     """
 
     store: Store
@@ -90,6 +95,7 @@ class Laboratory:
     strict: bool
     teach: Teach
     announce: Announce
+    evidence: Evidence | None = None
 
     def evaluate(self, candidate: Candidate, witness: Witness, parent: str | None = None) -> Outcome:
         """Return how a candidate ends; only the end of time and an interrupt pass through.
@@ -141,12 +147,12 @@ class Laboratory:
         limited = any(not OBJECTIVES[name].needs_data for name in self.limits)
         if not limited and not candidate.compression.target_bytes:
             return {}
-        return static_score(load(self.packager.probe(candidate.network, candidate.compression)), self.target)
+        return self._known(load(self.packager.probe(candidate.network, candidate.compression)))
 
     def potential(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
         """Yield the readings of each package that a network can yield within the limits, its accuracy unknown."""
         for compression in compressions:
-            known = static_score(load(self.packager.probe(network, compression)), self.target)
+            known = self._known(load(self.packager.probe(network, compression)))
             if not self.over(known):
                 yield known
 
@@ -169,9 +175,15 @@ class Laboratory:
     def score(self, package: Path, candidate: Candidate, witness: Witness) -> dict[str, Reading]:
         """Return all readings of a saved package, its accuracy on the validation split."""
         program = load(package)
-        readings = static_score(program, self.target, measure(program, self.target))
-        witness.packaged(readings)
-        return readings | self._accuracy(package, candidate.network, self.data.validation, "validation")
+        own = own_measurement(program, self.target)
+        known = self._known(program) if own is None else static_score(program, self.target, own)
+        witness.packaged(known)
+        return known | self._accuracy(package, candidate.network, self.data.validation, "validation")
+
+    def _known(self, program: Program) -> dict[str, Reading]:
+        """The readings that need no data, latencies as imported measurements make them."""
+        corrected = readings(content_digest(program), costs(program), self.evidence) if self.evidence else {}
+        return static_score(program, self.target) | corrected
 
     def test_top1(self, package: Path, candidate: Candidate) -> Reading:
         """Return the package's accuracy on the test split: to be shown, never to be chosen by."""

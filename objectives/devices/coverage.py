@@ -1,26 +1,29 @@
-"""How many published latencies stand behind a device's estimates, and of which devices, units and harnesses?
+"""How many published latencies stand behind a device's estimates, and what else was published of it?
 
-`coverage.csv` counts them, one row per device, unit, harness, form of the weights and source (tags of `CITATIONS.md`);
-a blank unit or harness means that the source does not say. Only those that `calibrates` can carry an estimate: figures
-in whole milliseconds, of systems before iOS 15, from plots, from users or at second hand are counted, and told apart.
+Two counts that must not be confused. Estimates are fitted to the figures of `latencies.csv` (`published`), all chips at
+once; what the fit knows of a device is its chip, so figures count by chip. A chip without any is not given those of one
+other chip: its effects follow all that have some, by the correlation of the fit's prior, the nearest generation the most.
 
-Where a device has none, those of its chip are told; where that has none, those of the nearest generation of its kind (A or
-M) that has some, the older one where two are as near: what Apple published changes little from one generation to the
-next (-2 to +9 % in fp16 from A16 to A17 Pro, `CT-Q`), and less than between two harnesses on one chip. The estimates
-themselves are fitted to the figures of `latencies.csv`, all chips at once (`fit`), neighbours weighing most.
+`coverage.csv` counts everything that was published, one row per device, unit, harness, form of the weights and source
+(tags of `CITATIONS.md`); a blank unit or harness means that the source does not say. Figures that are not in the fit are
+those of networks that could not be built, of compressed networks other than W8A8, or of other units; and, told apart by
+`calibrates`, those too coarse to carry an estimate: in whole milliseconds, of systems before iOS 15, from plots, from
+users or at second hand.
 """
 
 from __future__ import annotations
 
 import csv
-import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import final
 
-from coreml_pareto.objectives.devices.catalogue import Device, devices, find_device
+from coreml_pareto.objectives.devices import published as fitted_figures
+from coreml_pareto.objectives.devices.catalogue import Device, devices
+from coreml_pareto.objectives.devices.fit import correlation
 
 
 @final
@@ -39,42 +42,60 @@ class Published:
 
 @final
 @dataclass(frozen=True)
+class Neighbour:
+    """Another chip with figures in the fit, and how far its effects and this chip's go together before any is seen."""
+
+    chip: str
+    correlation: float
+    in_fit: int
+
+
+@final
+@dataclass(frozen=True)
 class Coverage:
-    """What was published for a device.
+    """What stands behind a device's estimates, and what was published of it.
 
     Attributes:
-        own: figures of the device itself.
-        chip: figures of its chip, its own among them.
-        lender: the chip that it borrows from, None where its own has figures that calibrate.
-        lent: the lender's figures.
+        in_fit: figures of its chip in the fit.
+        neighbours: the other chips with figures in the fit, the nearest first.
+        own: what was published of the device itself.
+        chip: what was published of its chip, its own among it.
     """
 
+    in_fit: int
+    neighbours: tuple[Neighbour, ...]
     own: tuple[Published, ...]
     chip: tuple[Published, ...]
-    lender: str | None
-    lent: tuple[Published, ...]
-
-    @property
-    def short(self) -> str:
-        """For a table: `104` of the device, else `A15 107` of its chip, else `←A17 Pro 35`."""
-        if own := calibrating(self.own):
-            return str(own)
-        if self.lender is None:
-            return f"{find_device(self.chip[0].device).soc} {calibrating(self.chip)}"
-        return f"←{self.lender} {calibrating(self.lent)}"
 
 
 def coverage(device: Device) -> Coverage:
-    """Which published latencies there are for a device, its chip, or the chip that it borrows from."""
-    chip = _of_chip().get(device.soc, ())
-    lender = None if calibrating(chip) else _nearest(device.soc)
-    lent = () if lender is None else _of_chip()[lender]
-    return Coverage(tuple(row for row in chip if row.device == device.name), chip, lender, lent)
+    """Which figures of a device's chip are in the fit, and which were published."""
+    chip, counts = _of_chip().get(device.soc, ()), in_fit()
+    neighbours = [
+        Neighbour(other, correlation(device.soc, other), count)
+        for other, count in counts.items()
+        if other != device.soc
+    ]
+    nearest = sorted(neighbours, key=lambda one: (-one.correlation, -one.in_fit))
+    return Coverage(
+        counts.get(device.soc, 0), tuple(nearest), tuple(row for row in chip if row.device == device.name), chip
+    )
+
+
+@cache
+def in_fit() -> Mapping[str, int]:
+    """Figures that the estimates are fitted to, by chip."""
+    return Counter(figure.chip for figure in fitted_figures.published())
+
+
+def count(rows: Iterable[Published]) -> int:
+    """How many latencies these rows count."""
+    return sum(row.measurements for row in rows)
 
 
 def calibrating(rows: Iterable[Published]) -> int:
-    """How many of these figures can carry an estimate."""
-    return sum(row.measurements for row in rows if row.calibrates)
+    """How many of these figures are fine enough to carry an estimate, whether in the fit or not."""
+    return count(row for row in rows if row.calibrates)
 
 
 @cache
@@ -92,26 +113,6 @@ def _of_chip() -> Mapping[str, tuple[Published, ...]]:
         chip = chips[row.device]
         found[chip] = (*found.get(chip, ()), row)
     return found
-
-
-def _nearest(soc: str) -> str:
-    """The chip of the same kind with figures, nearest in generation; the older, then the better covered one first."""
-    kind, generation = _generation(soc)
-    measured = [(chip, *_generation(chip)) for chip, rows in _of_chip().items() if calibrating(rows)]
-    near = [
-        (abs(other - generation), other, -calibrating(_of_chip()[chip]), chip)
-        for chip, letter, other in measured
-        if letter == kind
-    ]
-    return min(near)[3]
-
-
-def _generation(soc: str) -> tuple[str, int]:
-    """`A17 Pro` is ('A', 17)."""
-    found = re.match(r"([AM])(\d+)", soc)
-    if found is None:
-        raise ValueError(f"chips are called A or M and a number; got {soc!r}")
-    return found[1], int(found[2])
 
 
 def _row(row: Mapping[str, str]) -> Published:

@@ -5,9 +5,10 @@
     log v  =       chip + stopwatch + system                how much slower than the reference the work is
 
 All parameters are logarithms, so that no term can be negative and more work never takes less time. Each has a normal
-prior (`devices/priors.py`); the effects of chips are correlated, the closer in generation the more, so a chip without
-figures borrows from its neighbours and its doubt says so: a Gaussian process over generations (Rasmussen & Williams,
-"Gaussian Processes for Machine Learning", eq. 2.22 and the exponential kernel, eq. 4.18). Errors are
+prior (`devices/priors.py`); the effects of chips are a random walk over generations, so a chip without figures is taken
+to be like the nearest one that has some, older or newer, and its doubt grows with the distance: a Gaussian process
+(Rasmussen & Williams, "Gaussian Processes for Machine Learning", eq. 2.22) with the kernel of the Wiener process (their
+section 6.3), begun at the chip with the oldest figures. Errors are
 relative and follow Student's t, so that an outlier counts less (Lange, Little & Taylor 1989, "Robust statistical
 modeling using the t distribution"; weights (nu + 1) / (nu + r^2)). The mode is found by
 damped Gauss-Newton steps; the doubt of an estimate is its gradient through the inverse of the Hessian there (Laplace:
@@ -207,11 +208,18 @@ def _loss(problem: _Problem, log_ms: Array, p: Array) -> float:
     return float(data + away @ problem.layout.precision @ away / 2)
 
 
+def correlation(chip: str, other: str) -> float:
+    """How far the effects of two chips go together in the prior, 1 for the same."""
+    return float(_kernel((chip, other))[0, 1]) if chip != other else 1.0
+
+
 def _kernel(chips: Sequence[str]) -> Array:
-    """Correlation of chips: exp(-distance), phones and Macs lying apart; a little of each chip is its own."""
-    places = np.array([(priors.GENERATIONS[chip], priors.MAC_DISTANCE * chip.startswith("M")) for chip in chips])
-    distance = np.abs(places[:, None] - places[None]).sum(-1) / priors.GENERATION_LENGTH
-    kernel: Array = np.exp(-distance) + 1e-6 * np.eye(len(chips))
+    """Covariance of chips in squares of one generation's step; Macs share one step, a little of each chip is its own."""
+    steps = np.array([priors.GENERATIONS[chip] - priors.FIRST_GENERATION for chip in chips])
+    macs = np.array([float(chip.startswith("M")) for chip in chips])
+    apart = np.abs(steps[:, None] - steps[None])
+    shared = (np.abs(steps)[:, None] + np.abs(steps)[None] - apart) / 2  # the way that two walks have in common
+    kernel: Array = shared + priors.MAC_DISTANCE * np.outer(macs, macs) + priors.OWN_SHARE * np.eye(len(chips))
     return kernel
 
 

@@ -20,6 +20,7 @@ from typing import Final
 from coreml_pareto.objectives.devices.priors import OF_WEIGHTS, TERMS, W8A8_TIME
 
 XCODE: Final = "Xcode"
+LOOP: Final = "loop on a Mac"
 STOPWATCHES: Final[Mapping[str, str]] = {
     XCODE: "Xcode's performance report (median of back-to-back predictions)",
     "Core ML Tools guide": "the Core ML Tools guide's tables of ResNet-50 (tool not named)",
@@ -29,7 +30,7 @@ STOPWATCHES: Final[Mapping[str, str]] = {
     "coreml-performance": "the coreml-performance app (mean of 500 predictions)",
     "iFormer paper": "the tables of the iFormer paper (Core ML Tools on an iPhone 13, system not named)",
     "MobileNetV4 paper": "the tables of the MobileNetV4 paper (Core ML on an iPhone 13, iOS 16.6.1)",
-    "loop on a Mac": "a direct loop of back-to-back predictions on a Mac",
+    LOOP: "a direct loop of back-to-back predictions on a Mac",
 }
 
 

@@ -11,22 +11,27 @@ from __future__ import annotations
 import platform
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
+from coreml_pareto.objectives.devices.measurements import Details, Record
 from coreml_pareto.objectives.measuring import placement, power, records
-from coreml_pareto.objectives.measuring.conditions import Conditions, conditions
+from coreml_pareto.objectives.measuring.conditions import Conditions, conditions, require_full_speed
 from coreml_pareto.objectives.measuring.footprint import Watch
-from coreml_pareto.objectives.measuring.protocol import Protocol, run
-from coreml_pareto.objectives.program import CoreMLRunner, ImageInput, Program, load
+from coreml_pareto.objectives.measuring.protocol import Protocol, Series, run
+from coreml_pareto.objectives.program import CoreMLRunner, ImageInput, Program, content_digest, load
 from coreml_pareto.objectives.program.coreml import as_feature, no_load
 from coreml_pareto.spaces.errors import UserError
 
-HARNESS: Final = "coremltools MLModel.predict from Python, one input at a time, back to back"
+if TYPE_CHECKING:
+    from coreml_pareto.objectives.devices.catalogue import ComputeUnits
+
+HARNESS: Final = "coreml-pareto measure 1"
+"""This stopwatch: Core ML's own clock around coremltools' `MLModel.predict`, one input at a time, back to back."""
 OTHER_WAYS: Final = (
     "a phone in hand is measured by the app that `coreml-pareto device-kit` writes, whose file "
     "`coreml-pareto import-measurements` reads"
@@ -43,43 +48,55 @@ def require_macos(command: str, instead: str) -> None:
         )
 
 
-def measure(path: Path, compute_units: str, protocol: Protocol, *, with_energy: bool = True) -> dict[str, Any]:
+def measure(path: Path, compute_units: str, protocol: Protocol, *, with_energy: bool = True) -> Record:
     """The record of one package on one choice of compute units.
 
     Raises:
-        UserError: Core ML does not load or run it.
+        UserError: Core ML does not load or run it, or the machine was hot or saving power.
     """
+    require_full_speed(conditions())
     program = load(path)
     image, warnings = noise(program), list[str]()
     with tempfile.TemporaryDirectory() as folder:
-        found = _compiled(program, compute_units, image, Path(folder), warnings)
-    runner = CoreMLRunner(path, compute_units)
-    once = runner.clocked(image)
-    before, series = conditions(), run(once, protocol)
-    if not series.stable:
-        warnings.append(
-            f"the warm-up never settled: no {protocol.agreeing} of {series.warm_up} predictions in a row agree"
-        )
-    warnings += [f"a prediction failed and was repeated: {words}" for words in series.failures]
-    found |= records.timings(series) | _conditions(before, conditions(), warnings)
-    found |= {"energy": _energy(once, warnings) if with_energy else None}
-    return records.record(
-        path,
-        compute_units,
-        where=records.this_mac(),
-        harness=HARNESS,
-        protocol=protocol,
-        found=found,
-        warnings=warnings,
+        seen = _compiled(program, compute_units, image, Path(folder), warnings)
+    once = CoreMLRunner(path, compute_units).clocked(image)
+    series, after = run(once, protocol), conditions()
+    require_full_speed(after)
+    warnings += _unusual(series, protocol)
+    energy = _energy(once, warnings) if with_energy else None
+    return Record(
+        digest=content_digest(program),
+        **records.this_mac(),
+        harness=HARNESS if series.by_core_ml else f"{HARNESS}, Python's clock",
+        compute_units=cast("ComputeUnits", compute_units),
+        **records.timings(series, protocol),
+        load1_ms=seen.load1_ms,
+        load2_ms=seen.load2_ms,
+        **_conditions(after),
+        operations=records.placement_of(seen.plan),
+        measured_at=records.now(),
+        details=Details(
+            **records.rounds(series),
+            footprint_bytes=seen.footprint_bytes,
+            energy=energy,
+            plan=seen.plan,
+            warnings=tuple(warnings),
+            tools=records.tool_versions(),
+        ),
     )
 
 
-def _conditions(before: Conditions | None, after: Conditions | None, warnings: list[str]) -> dict[str, Any]:
-    """Thermal state and low-power mode around the series."""
-    if any(one is not None and one.throttled for one in (before, after)):
-        warnings.append("the device was hot or saving power: it is slower than it can be; measure again when it is not")
-    told = {"before": before, "after": after}
-    return {"conditions": {name: None if one is None else asdict(one) for name, one in told.items()}}
+def _unusual(series: Series, protocol: Protocol) -> Iterator[str]:
+    if not series.stable:
+        yield f"the warm-up never settled: no {protocol.agreeing} of {series.warm_up} predictions in a row agree"
+    for words in series.failures:
+        yield f"a prediction failed and was repeated: {words}"
+
+
+def _conditions(after: Conditions | None) -> dict[str, Any]:
+    """Thermal state and low-power mode, null where the system does not tell."""
+    thermal = after.thermal if after is not None and after.thermal in ("nominal", "fair") else None
+    return {"thermal": thermal, "low_power": None if after is None else after.low_power}
 
 
 def noise(program: Program) -> np.ndarray[Any, Any]:
@@ -93,10 +110,19 @@ def noise(program: Program) -> np.ndarray[Any, Any]:
     return np.zeros(shape, np.int32)
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the compiled model tells: two loads, the rise of the footprint, the compute plan (empty without one)."""
+
+    load1_ms: float
+    load2_ms: float
+    footprint_bytes: int | None
+    plan: tuple[placement.Placed, ...]
+
+
 def _compiled(
     program: Program, compute_units: str, image: np.ndarray[Any, Any], folder: Path, warnings: list[str]
-) -> dict[str, Any]:
-    """Two loads, memory and plan of the compiled model."""
+) -> _Seen:
     from coreml_pareto.objectives.program.quiet import coremltools
 
     units = getattr(coremltools.ComputeUnit, compute_units)
@@ -111,12 +137,7 @@ def _compiled(
     except Exception as error:  # coremltools raises bare exceptions and RuntimeErrors of Core ML's text
         raise no_load(program.path, compute_units, error) from error
     memory = _memory(lambda: model.predict(data), watch, warnings)
-    return {
-        "first_load": {"unit": "ms", "value": first},
-        "second_load": {"unit": "ms", "value": second},
-        "peak_footprint": memory,
-        "placement": records.placed(_plan(compiled, compute_units, warnings)),
-    }
+    return _Seen(first, second, memory, _plan(compiled, compute_units, warnings))
 
 
 def _timed(load_it: Callable[[], Any]) -> tuple[float, Any]:
@@ -126,7 +147,7 @@ def _timed(load_it: Callable[[], Any]) -> tuple[float, Any]:
     return 1000 * (time.perf_counter() - started), model
 
 
-def _memory(predict: Callable[[], Any], watch: Watch, warnings: list[str]) -> dict[str, Any] | None:
+def _memory(predict: Callable[[], Any], watch: Watch, warnings: list[str]) -> int | None:
     """A failing prediction costs the memory's figure only: whether the package runs, the protocol finds out."""
     try:
         for _ in range(_FIRST_PREDICTIONS):
@@ -139,31 +160,26 @@ def _memory(predict: Callable[[], Any], watch: Watch, warnings: list[str]) -> di
     if rise is None:
         warnings.append("memory is not measured: the kernel's ledger of this process could not be read")
         return None
-    return {"unit": "bytes", "value": rise, "above": "the process before the first load"}
+    return rise
 
 
-def _plan(compiled: str, compute_units: str, warnings: list[str]) -> tuple[placement.Placed, ...] | None:
+def _plan(compiled: str, compute_units: str, warnings: list[str]) -> tuple[placement.Placed, ...]:
     try:
         found = placement.placement(compiled, compute_units)
     except Exception as error:  # before macOS 14.4 there is none
         warnings.append(f"no compute plan, which needs macOS 14.4: {' '.join(str(error).split())}")
-        return None
+        return ()
     silent = sum(operation.preferred == placement.UNKNOWN for operation in found)
     if silent:
         warnings.append(f"the compute plan says no unit for {silent} of {len(found)} operations")
     return found
 
 
-def _energy(predict: Callable[[], Any], warnings: list[str]) -> dict[str, Any] | None:
+def _energy(predict: Callable[[], Any], warnings: list[str]) -> power.Energy | None:
     try:
-        found = power.energy(predict)
+        return power.energy(predict)
     except power.NoEnergy as reason:
         warnings.append(f"energy is not measured: {reason}")
-        return None
     except Exception as error:  # a prediction that fails now has been timed before
         warnings.append(f"energy is not measured: {' '.join(str(error).split())}")
-        return None
-    return {
-        "unit": "mJ", "median": found.median_mj, "low": found.low_mj, "high": found.high_mj, "idle_mw": found.idle_mw,
-        "method": "powermetrics, CPU + GPU + Neural Engine above idle; the tool's own estimates",
-    }  # fmt: skip
+    return None

@@ -16,24 +16,29 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from coreml_pareto.objectives.devices.catalogue import Device
+from coreml_pareto.objectives.devices.measurements import Details, Record
 from coreml_pareto.objectives.measuring import records
 from coreml_pareto.objectives.measuring.local import OTHER_WAYS
 from coreml_pareto.objectives.measuring.protocol import statistics
-from coreml_pareto.objectives.program import Program, load
+from coreml_pareto.objectives.program import Program, content_digest, load
 from coreml_pareto.objectives.program.twin import as_tensors
 from coreml_pareto.spaces.errors import UserError
 
-HARNESS: Final = "coremltools remote device, predictions seconds apart, on a twin with tensors for images and labels"
+if TYPE_CHECKING:
+    from coreml_pareto.objectives.devices.catalogue import ComputeUnits
+
+HARNESS: Final = "coreml-pareto measure 1, iPhone at the cable, predictions seconds apart"
+"""This stopwatch: coremltools' remote device, on a twin of the package with tensors for images and labels."""
 PREDICTIONS: Final = 30
 _COLD: Final = (
     "predictions were seconds apart: the Neural Engine goes cold between them, and the median comes out too high"
 )
 
 
-def measure(path: Path, compute_units: str, device: Device, team: str) -> dict[str, Any]:
+def measure(path: Path, compute_units: str, device: Device, team: str) -> Record:
     """The record of one package on the connected iPhone, which is a `device`; `team` signs the app.
 
     Raises:
@@ -51,10 +56,21 @@ def measure(path: Path, compute_units: str, device: Device, team: str) -> dict[s
                 f"coremltools could not measure {path.name} on the iPhone: {_words(error)}; check cable, trust, "
                 f"developer mode and --team; {OTHER_WAYS}"
             ) from error
-    where = {"device": {"name": device.name, "identifier": device.identifier, "soc": device.soc}, "os": found.pop("os")}
-    protocol = {"rounds": 1, "predictions": PREDICTIONS, "warm_up": 1}
-    return records.record(
-        path, compute_units, where=where, harness=HARNESS, protocol=protocol, found=found, warnings=[_COLD]
+    return Record(
+        digest=content_digest(program),
+        device=device.identifier or device.name,
+        harness=HARNESS,
+        compute_units=cast("ComputeUnits", compute_units),
+        **found,
+        load2_ms=None,
+        rounds=1,
+        predictions_per_round=PREDICTIONS,
+        back_to_back=False,
+        warm_up=1,
+        thermal=None,
+        low_power=None,
+        measured_at=records.now(),
+        details=Details(warnings=(_COLD,), tools=records.tool_versions()),
     )
 
 
@@ -75,9 +91,10 @@ async def _measured(program: Program, twin: Path, compute_units: str, team: str)
         inputs = {program.input.name: _tensor(program)}
         times = await benchmarker.benchmark_predict(inputs=inputs, iterations=PREDICTIONS, warmup=True)
     return {
-        "os": {"name": "iOS", "version": phone.os_version, "build": phone.os_build_number},
-        "latency": statistics(times.samples) | {"clock": "Core ML"},
-        "first_load": {"unit": "ms", "value": float(loads.samples[0])},
+        "os": phone.os_version,
+        "os_build": phone.os_build_number,
+        **statistics(times.samples),
+        "load1_ms": float(loads.samples[0]),
     }
 
 

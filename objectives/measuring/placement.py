@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
 
 UNKNOWN = "unknown"
 _UNITS = {
@@ -23,6 +25,8 @@ _UNITS = {
 @dataclass(frozen=True)
 class Placed:
     """One operation: the value it computes, the unit that Core ML prefers, those that could, its share of the work."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     value: str
     kind: str

@@ -20,8 +20,10 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
+from typing import Any, ClassVar
 from xml.parsers.expat import ExpatError
+
+from pydantic import ConfigDict
 
 TOOL: tuple[str, ...] = ("powermetrics",)
 SECONDS, LOOPS, PATIENCE = 10.0, 5, 3.0
@@ -36,6 +38,8 @@ class NoEnergy(Exception):
 @dataclass(frozen=True)
 class Energy:
     """Millijoules of one inference above idle: median, smallest and largest of the loops; mW at rest."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     median_mj: float
     low_mj: float

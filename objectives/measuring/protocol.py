@@ -10,10 +10,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
+from coreml_pareto.objectives.devices.measurements import PER_ROUND, ROUNDS
 from coreml_pareto.objectives.program.coreml import Clocked
 from coreml_pareto.spaces.errors import UserError
 
@@ -31,8 +31,8 @@ class Protocol:
         cold, pause: so many predictions besides, each after so many seconds at rest; the Neural Engine sleeps by then.
     """
 
-    rounds: int = 20
-    predictions: int = 50
+    rounds: int = ROUNDS
+    predictions: int = PER_ROUND
     agreeing: int = 3
     agreement: float = 0.05
     least: int = 5
@@ -46,7 +46,7 @@ class Protocol:
             raise UserError(
                 f"a cold series has at least 20 predictions; got {self.cold}; leave --cold out, or say --cold 20"
             )
-        if self.rounds < 20 or self.predictions < 50:
+        if self.rounds < ROUNDS or self.predictions < PER_ROUND:
             raise UserError(
                 "a measurement takes at least 20 rounds of 50 predictions, or single disturbances decide; got "
                 f"{self.rounds} of {self.predictions}; leave --rounds and --predictions out"
@@ -62,6 +62,11 @@ class Series:
     rounds: list[list[Clocked]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
     cold: list[Clocked] = field(default_factory=list)
+
+    @property
+    def by_core_ml(self) -> bool:
+        """Whether Core ML's own clock timed every prediction."""
+        return all(clocked.coreml_ms is not None for one in self.rounds for clocked in one)
 
 
 def run(once: Once, protocol: Protocol, rest: Callable[[float], None] = time.sleep) -> Series:
@@ -112,10 +117,10 @@ def milliseconds(clocked: Clocked) -> float:
     return clocked.wall_ms if clocked.coreml_ms is None else clocked.coreml_ms
 
 
-def statistics(values: Sequence[float], unit: str = "ms") -> dict[str, Any]:
-    """Median, 10th and 90th percentile, and the mean without a tenth at either end."""
+def statistics(values: Sequence[float]) -> dict[str, float]:
+    """Of milliseconds: median, 10th and 90th percentile, and the mean without a tenth at either end."""
     ordered = np.sort(np.asarray(values, dtype=float))
     cut = len(ordered) // 10
     low, median, high = (float(value) for value in np.quantile(ordered, (0.1, 0.5, 0.9)))
     trimmed = float(ordered[cut : len(ordered) - cut].mean())
-    return {"unit": unit, "median": median, "p10": low, "p90": high, "trimmed_mean": trimmed, "n": len(ordered)}
+    return {"median_ms": median, "p10_ms": low, "p90_ms": high, "trimmed_mean_ms": trimmed}

@@ -1,97 +1,66 @@
-"""In which form is a measurement kept?  One JSON object per package and compute units, in a list.
+"""What do all measurements have in common?  Where they were made, when and with what, and how a series becomes figures.
 
-A latency without device, system, compute units and harness cannot be pooled with others, so they always stand with it;
-every statistic carries its unit. The package is named by the digest of its content: model and weights, not
-`Manifest.json`, whose identifiers are drawn anew with every save.
+A record is that of `devices/measurements.py`, which the app of `device-kit` writes, too: what is measured here can be
+imported as it is.
 """
 
 from __future__ import annotations
 
-import hashlib
 import platform
-import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any, Final
 
+from coreml_pareto.objectives.devices.measurements import MeasuredPackage, Placement
+from coreml_pareto.objectives.measuring.machine import build, hardware, this_device
 from coreml_pareto.objectives.measuring.placement import Placed, counts
 from coreml_pareto.objectives.measuring.protocol import Protocol, Series, milliseconds, statistics
-from coreml_pareto.objectives.stopwatch import hardware, this_device
+from coreml_pareto.objectives.program import Program, content_digest, costs
 
-SCHEMA: Final = "coreml-pareto-measurement/1"
-_CHUNK: Final = 1 << 20
-
-
-def record(
-    package: Path,
-    compute_units: str,
-    *,
-    where: Mapping[str, Any],
-    harness: str,
-    protocol: Protocol | Mapping[str, Any],
-    found: Mapping[str, Any],
-    warnings: Sequence[str] = (),
-) -> dict[str, Any]:
-    """One measurement; `found` holds its statistics by name and, where it is known, the placement."""
-    return {
-        "schema": SCHEMA,
-        "measured_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "package": {"name": package.name, "digest": package_digest(package)},
-        **where,
-        "compute_units": compute_units,
-        "harness": harness,
-        "protocol": asdict(protocol) if isinstance(protocol, Protocol) else dict(protocol),
-        **found,
-        "warnings": list(warnings),
-        "tools": tool_versions(),
-    }
+_UNITS: Final = {"neural_engine": "Neural Engine", "gpu": "GPU", "cpu": "CPU"}
 
 
-def package_digest(package: Path) -> str:
-    """SHA-256 over names and bytes of everything below `Data/`."""
-    hashed = hashlib.sha256()
-    for file in sorted(path for path in (package / "Data").rglob("*") if path.is_file()):
-        hashed.update(f"{file.relative_to(package).as_posix()}\0{file.stat().st_size}\0".encode())
-        with file.open("rb") as stream:
-            while part := stream.read(_CHUNK):
-                hashed.update(part)
-    return f"sha256:{hashed.hexdigest()}"
+def package_of(program: Program) -> MeasuredPackage:
+    """How a file of measurements describes a package; UserError for a program with open shapes."""
+    return MeasuredPackage(digest=content_digest(program), name=program.path.name[:500], costs=costs(program))
 
 
 def this_mac() -> dict[str, Any]:
-    """Device and system of the machine that this runs on."""
-    told, known = hardware(), this_device()
-    device = {
-        "name": told.get("machine_name", "Mac") if known is None else known.name,
-        "identifier": told.get("machine_model"),
-        "soc": told.get("chip_type", "").removeprefix("Apple ") or None,
-    }
-    return {"device": device, "os": {"name": "macOS", "version": platform.mac_ver()[0], "build": _build()}}
+    """Device, system and build of the machine that this runs on, under the names of a record's fields."""
+    known = this_device()
+    device = hardware().get("machine_model", "unknown") if known is None else known.identifier or known.name
+    return {"device": device, "os": platform.mac_ver()[0], "os_build": build()}
 
 
-def timings(series: Series) -> dict[str, Any]:
-    """The statistics of a series: by Core ML's clock where it spoke, by Python's besides, and round by round."""
-    every = [clocked for one in series.rounds for clocked in one]
-    own = all(clocked.coreml_ms is not None for clocked in every)
+def now() -> datetime:
+    """When something was measured."""
+    return datetime.now(UTC)
+
+
+def timings(series: Series, protocol: Protocol) -> dict[str, Any]:
+    """The fields of a record that a series fills: by Core ML's clock where it spoke, else by Python's."""
     cold = [milliseconds(clocked) for clocked in series.cold]
     return {
-        "latency": statistics([milliseconds(clocked) for clocked in every]) | {"clock": "Core ML" if own else "Python"},
-        "latency_cold": statistics(cold) if cold else None,
-        "latency_python": statistics([clocked.wall_ms for clocked in every]),
-        "round_medians_ms": [statistics([milliseconds(clocked) for clocked in one])["median"] for one in series.rounds],
-        "warm_up": {"predictions": series.warm_up, "stable": series.stable},
+        **statistics([milliseconds(clocked) for one in series.rounds for clocked in one]),
+        "cold_ms": statistics(cold)["median_ms"] if cold else None,
+        "rounds": protocol.rounds,
+        "predictions_per_round": protocol.predictions,
+        "warm_up": series.warm_up,
     }
 
 
-def placed(operations: Sequence[Placed] | None) -> dict[str, Any] | None:
-    """The compute plan: operations by preferred unit, and each by itself; None where there is no plan."""
-    if not operations:
-        return None
-    each = [asdict(operation) | {"supported": list(operation.supported)} for operation in operations]
-    return {"preferred": counts(operations), "operations": each}
+def rounds(series: Series) -> dict[str, Any]:
+    """The details of a record that a series fills: by Python's clock, and round by round."""
+    every = [clocked.wall_ms for one in series.rounds for clocked in one]
+    medians = [statistics([milliseconds(clocked) for clocked in one])["median_ms"] for one in series.rounds]
+    return {"python_median_ms": statistics(every)["median_ms"], "round_medians_ms": tuple(medians)}
+
+
+def placement_of(operations: Sequence[Placed]) -> Placement | None:
+    """Operations by preferred unit; None where there is no plan."""
+    found = counts(operations)
+    return Placement(**{field: found.get(unit, 0) for field, unit in _UNITS.items()}) if operations else None
 
 
 def tool_versions() -> dict[str, str]:
@@ -105,11 +74,3 @@ def _version(name: str) -> str:
         return version(name)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _build() -> str | None:
-    try:
-        done = subprocess.run(["sw_vers", "-buildVersion"], capture_output=True, text=True, check=False)
-    except OSError:
-        return None
-    return done.stdout.strip() or None

@@ -16,6 +16,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from coreml_pareto.objectives.devices.measurements import Record
+from coreml_pareto.objectives.measuring.conditions import cool_down
 from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.spaces.errors import UserError
 
@@ -24,21 +26,19 @@ COMMAND: tuple[str, ...] = (sys.executable, "-m", "coreml_pareto.objectives.meas
 
 def measure_apart(
     package: Path, compute_units: str, protocol: Protocol, *, with_energy: bool, patience: float
-) -> dict[str, Any]:
-    """`local.measure` in a process of its own.
+) -> Record:
+    """`local.measure` in a process of its own, once this device is cool.
 
     Raises:
         UserError: what the process refused, that it died, or that it did not end in `patience` seconds.
     """
+    cool_down()
     order = {"package": str(package), "compute_units": compute_units, "with_energy": with_energy}
     with tempfile.TemporaryDirectory() as folder:
         answer = Path(folder) / "answer.json"
         order |= {"protocol": asdict(protocol), "answer": str(answer)}
         _run(order, f"{package.name} on {compute_units}", patience)
-        found: dict[str, Any] = _read(answer, f"{package.name} on {compute_units}")
-    if "refused" in found:
-        raise UserError(found["refused"])
-    return found
+        return _read(answer, f"{package.name} on {compute_units}")
 
 
 def _run(order: dict[str, Any], what: str, patience: float) -> None:
@@ -56,12 +56,15 @@ def _run(order: dict[str, Any], what: str, patience: float) -> None:
         raise UserError(f"a measurement ends with a record; {what} ended with code {done.returncode}: {last[0]}")
 
 
-def _read(answer: Path, what: str) -> dict[str, Any]:
+def _read(answer: Path, what: str) -> Record:
     try:
-        found: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"a measurement ends with a record; {what} left none that can be read ({error})") from error
-    return found
+        found = json.loads(answer.read_text(encoding="utf-8"))
+        if "refused" not in found:
+            return Record.model_validate(found)
+    except (OSError, ValueError) as error:  # what pydantic refuses is a ValueError
+        told = " ".join(str(error).split())
+        raise UserError(f"a measurement ends with a record; {what} left none that can be read ({told})") from error
+    raise UserError(found["refused"])
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -72,9 +75,10 @@ def main(arguments: Sequence[str]) -> None:
     protocol = Protocol(**order["protocol"])
     try:
         found = measure(Path(order["package"]), order["compute_units"], protocol, with_energy=order["with_energy"])
+        text = found.model_dump_json()
     except UserError as error:
-        found = {"refused": str(error)}
-    Path(order["answer"]).write_text(json.dumps(found), encoding="utf-8")
+        text = json.dumps({"refused": str(error)})
+    Path(order["answer"]).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

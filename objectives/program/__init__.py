@@ -1,11 +1,12 @@
 """A saved Core ML package as data, on any OS: read, price and run it.
 
-`load` a package; `costs`, `liveness` and `bits_per_weight` say what it takes; `Executor` runs it with torch,
-`CoreMLRunner` with Core ML itself on macOS.
+`load` a package; `costs`, `liveness` and `bits_per_weight` say what it takes, `content_digest` which one it is;
+`Executor` runs it with torch, `CoreMLRunner` with Core ML itself on macOS.
 """
 
 from __future__ import annotations
 
+from coreml_pareto.objectives.program.content import content_digest
 from coreml_pareto.objectives.program.coreml import CoreMLRunner
 from coreml_pareto.objectives.program.costs import Cost, costs
 from coreml_pareto.objectives.program.executor import Executor
@@ -37,6 +38,7 @@ __all__ = [
     "TensorType",
     "Weight",
     "bits_per_weight",
+    "content_digest",
     "costs",
     "liveness",
     "load",

@@ -54,11 +54,6 @@ class CoreMLRunner:
         rows = [self._model.predict({feature.name: as_feature(self.program, image)}) for image in np.asarray(images)]
         return {name: torch.stack([self._tensor(name, row) for row in rows]) for name in self.program.output}
 
-    def seconds(self, image: np.ndarray[Any, Any], predictions: int) -> list[float]:
-        """Wall-clock seconds of each of so many predictions of one image [height, width, 3], back to back."""
-        once = self.clocked(image)
-        return [once().wall_ms / 1000 for _ in range(predictions)]
-
     def clocked(self, image: np.ndarray[Any, Any]) -> Callable[[], Clocked]:
         """A function that predicts this image once and says how long that took; the input is prepared here, once."""
         data = {self.program.input.name: as_feature(self.program, image)}

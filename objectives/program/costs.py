@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import ConfigDict, Field
 
 from coreml_pareto.objectives.program.engine import kernel_sides, off_engine
 from coreml_pareto.objectives.program.operations import OPERATIONS, Call
@@ -20,13 +22,19 @@ from coreml_pareto.objectives.program.weights import weights_of
 
 Group = Literal["dense", "depthwise", "matrix", "other"]
 Precision = Literal["fp32", "fp16", "w8a8"]
+Count = Annotated[int, Field(ge=0, le=10**15)]
+"""Bounds that hold where rows come from a file (`devices/measurements.py`)."""
 
+REARRANGED = "rows laid out anew"
+"""Note of a row that cuts or joins the last axis, or interleaves channels: a transposition in all but its name."""
 ALIGNMENT = 64
 """The Neural Engine stores the last axis in multiples of so many bytes: one element there takes 32 times its size in fp16
 (Apple, "Deploying Transformers on the Apple Neural Engine", principle 1)."""
 
 _MATRIX = frozenset({"linear", "matmul", "einsum", "scaled_dot_product_attention"})
 _CONVOLUTIONS = frozenset({"conv", "conv_transpose"})
+JOINING = frozenset({"concat", "split", "slice_by_index", "slice_by_size", "stack", "pad"})
+"""Kinds that cut and join: mostly whole rows of the last axis, which stay as they are."""
 
 
 @dataclass(frozen=True)
@@ -37,18 +45,20 @@ class Cost:
     included; `off_engine` says why the Neural Engine is reported not to run the operation, or is empty.
     """
 
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
     name: str
-    kind: str
+    kind: Annotated[str, Field(min_length=1, max_length=500)]
     group: Group
     precision: Precision
-    macs: int
-    weight_bytes: int
-    weight_elements: int
-    read_bytes: int
-    written_bytes: int
+    macs: Count
+    weight_bytes: Count
+    weight_elements: Count
+    read_bytes: Count
+    written_bytes: Count
     note: str = ""
-    kernel: int = 1
-    aligned_bytes: int = 0
+    kernel: Count = 1
+    aligned_bytes: Count = 0
     off_engine: str = ""
 
 
@@ -73,13 +83,33 @@ def _cost(program: Program, operation: Operation) -> Cost:
         weight_elements=sum(weight.elements for weight in weights),
         read_bytes=0 if view else sum(program.types[name].nbytes for name in operands),
         written_bytes=0 if view else sum(kind.nbytes for _, kind in operation.outputs),
-        note="view: moves no data" if view else "" if row else "unknown operation",
+        note=_note(program, operation),
         kernel=math.prod(kernel_sides(program, operation)),
         aligned_bytes=sum(
             map(_aligned, [program.types[name] for name in operands] + [k for _, k in operation.outputs])
         ),
         off_engine=off_engine(program, operation),
     )
+
+
+def _note(program: Program, operation: Operation) -> str:
+    if operation.kind in VIEWS:
+        return "view: moves no data"
+    if operation.kind not in OPERATIONS:
+        return "unknown operation"
+    return REARRANGED if operation.kind in JOINING and _rearranges(program, operation) else ""
+
+
+def _rearranges(program: Program, operation: Operation) -> bool:
+    """Whether cutting or joining changes the last axis, or the order of channels.
+
+    Core ML Tools spells concat, reshape, transpose and reshape as one `concat` with `interleave` (its pass
+    `detect_concat_interleave`, for ShuffleNet): the work stays that of the transposition.
+    """
+    if operation.parameter("interleave", False):
+        return True
+    shapes = [program.types[name].shape for name in (*operation.operands(), operation.outputs[0][0])]
+    return min(map(len, shapes)) > 2 and len({shape[-1] for shape in shapes}) > 1
 
 
 def _aligned(kind: TensorType) -> int:

@@ -69,15 +69,16 @@ def _row(device: Device) -> dict[str, Any]:
 
 
 def _covered(found: Coverage) -> dict[str, Any]:
-    """How many published latencies there are, and each of the device, its chip or the chip that it borrows from."""
-    from coreml_pareto.objectives.devices.coverage import calibrating
+    """What the fit has of the device's chip and of others, and what was published of chip and device."""
+    from coreml_pareto.objectives.devices.coverage import count, in_fit
 
     return {
-        "published_latencies": calibrating(found.own),
-        "published_latencies_of_chip": calibrating(found.chip),
-        "borrows_from_chip": found.lender,
-        "published_latencies_borrowed": calibrating(found.lent),
-        "published": [asdict(row) for row in (*found.chip, *found.lent)],
+        "latencies_in_fit": sum(in_fit().values()),
+        "latencies_in_fit_of_chip": found.in_fit,
+        "latencies_published": count(found.own),
+        "latencies_published_of_chip": count(found.chip),
+        "other_chips_in_fit": [asdict(one) for one in found.neighbours],
+        "published": [asdict(row) for row in found.chip],
     }
 
 
@@ -92,22 +93,27 @@ def _print_all(devices: Sequence[Device]) -> None:
     from rich import box
     from rich.table import Table
 
-    from coreml_pareto.objectives.devices.coverage import coverage
+    from coreml_pareto.objectives.devices.coverage import count, coverage, in_fit
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for head in ("device", "chip", "systems"):
         table.add_column(head, no_wrap=True)
     table.add_column("memory\nGB/s", justify="right")
     table.add_column("battery\nWh", justify="right")
-    table.add_column("latencies\npublished", no_wrap=True)
+    table.add_column("of chip,\nin the fit", justify="right")
+    table.add_column("of chip,\npublished", justify="right")
     for device in devices:
         numbers = (device.mem_bw_gb_s, device.energy_wh)
         shown = ("" if number is None else f"{number:.1f}" for number in numbers)
-        table.add_row(device.name, device.soc, _systems(device), *shown, coverage(device).short)
+        found = coverage(device)
+        counts = (str(found.in_fit), str(count(found.chip)))
+        table.add_row(device.name, device.soc, _systems(device), *shown, *counts)
     screen = options.console(markup=False)
     screen.print(table)
     screen.print(
-        "\nLatencies: of the device, else of its chip, else (←) of the nearest chip.\n"
+        f"\nEstimates are fitted to {sum(in_fit().values())} published latencies of all chips at once. A chip with 0 in"
+        "\nthe fit follows its neighbours. What else was published is too coarse, of compressed"
+        "\nnetworks, or of such that could not be built.\n"
         "`coreml-pareto devices NAME` shows one with what its estimates rest on.", style="dim"
     )  # fmt: skip
 
@@ -123,7 +129,7 @@ def _print_one(device: Device) -> None:
     for key, value in _row(device).items():
         if key == "sources":
             value = ", ".join(f"{name.removesuffix('_src')} {tag}" for name, tag in value.items())
-        if key == "borrows_from_chip":
+        if key == "other_chips_in_fit":
             break
         said = "not published" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
         table.add_row(key.replace("_", " "), said)
@@ -138,14 +144,12 @@ def _print_published(device: Device, found: Coverage) -> None:
     from rich import box
     from rich.table import Table
 
-    from coreml_pareto.objectives.devices.coverage import calibrating
-
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column("published on", no_wrap=True)
     for head in ("unit", "harness", "weights", "source"):
         table.add_column(head)
     table.add_column("latencies", justify="right")
-    for (name, units, harness, calibrates), rows in _grouped((*found.chip, *found.lent)).items():
+    for (name, units, harness, calibrates), rows in _grouped(found.chip).items():
         forms, sources = (
             ", ".join(dict.fromkeys(cells)) for cells in zip(*((r.scheme, r.source) for r in rows), strict=True)
         )
@@ -153,13 +157,23 @@ def _print_published(device: Device, found: Coverage) -> None:
         table.add_row(name, units or "?", harness or "?", forms, sources, count if calibrates else f"({count})")
     screen = options.console(markup=False)
     screen.print()
-    if found.lender is not None:
-        screen.print(
-            f"No latency of the {device.soc} can carry an estimate; {calibrating(found.lent)} can of the nearest chip, "
-            f"the {found.lender}.\n"
-        )
+    screen.print(_behind(device, found) + "\n")
+    if not found.chip:
+        return
     screen.print(table)
     screen.print("(in brackets: too coarse, old or second-hand to carry an estimate; ?: not said)", style="dim")
+    screen.print("Of the others the fit has those whose networks could be built, in fp16 or W8A8.", style="dim")
+
+
+def _behind(device: Device, found: Coverage) -> str:
+    """What the fit knows of a device, in a sentence or two."""
+    from coreml_pareto.objectives.devices.coverage import in_fit
+
+    whole = f"Estimates are fitted to {sum(in_fit().values())} published latencies, {found.in_fit} of them of the {device.soc}."
+    if found.in_fit:
+        return whole
+    near = ", ".join(f"{one.chip} ({one.correlation:.2f}; {one.in_fit})" for one in found.neighbours[:3])
+    return f"{whole} Its effects follow other chips' by their correlation in the prior, the nearest: {near} latencies."
 
 
 def _grouped(rows: Sequence[Published]) -> dict[tuple[str, str | None, str | None, bool], list[Published]]:

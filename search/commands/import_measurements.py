@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from coreml_pareto.objectives.imported import Evidence
     from coreml_pareto.search.run import Run
 
-_FILES = "What the app of `device-kit` exported."
+_FILES = "What the app of `device-kit` exported, or `measure` wrote."
 _RUN = "Re-score this search: its estimates become measured or corrected."
 
 
@@ -46,7 +46,7 @@ def import_measurements_command(
     from coreml_pareto.search.measurements import import_into, keep, user_folder
 
     if not files:
-        raise UserError("measurements come in files; got none; name what the app of `device-kit` exported")
+        raise UserError("measurements come in files; got none; name what the app of `device-kit` or `measure` wrote")
     new = read(files)
     if run is None:
         groups, notes = evidence(keep(new, user_folder())), [f"Kept in {user_folder()}; `estimate` uses them."]
@@ -104,6 +104,8 @@ def _show(groups: tuple[Evidence, ...], notes: list[str]) -> None:
         table.add_row(*group.target.conditions.values(), str(found.networks), found.correction.kind, *errors)
     screen = options.console(markup=False)
     screen.print(table)
+    for group in groups:
+        screen.print(f"{' / '.join(group.target.conditions.values())}: by {group.harness}", style="dim")
     screen.print("Mean relative error of the latency; what counts for other networks is the last column.", style="dim")
     for note in notes:
         screen.print(note)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,13 +14,14 @@ from coreml_pareto.spaces.errors import UserError
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from coreml_pareto.objectives.devices.measurements import Details, MeasuredPackage, Measurements, Record
     from coreml_pareto.objectives.measuring.protocol import Protocol
 
 PHONE, PROTOCOL = "A tethered iPhone", "Protocol"
-Record = dict[str, Any]
 _PACKAGES = "Core ML packages, NAME.mlpackage."
 _COLD = "Besides, so many predictions with two seconds of rest before each, at least 20."
 _PATIENCE = "Seconds after which one package on one choice of units is given up."
+_OUT = "Write the measurements into this file, for `import-measurements`."
 _IPHONE = "Measure on the connected iPhone, which is this one of `coreml-pareto devices`; needs Xcode and --team."
 _TEAM = "Your development team's identifier: signs the app that coremltools installs on the phone."
 
@@ -38,26 +39,34 @@ def measure_command(
     ] = True,
     iphone: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=PHONE, help=_IPHONE)] = None,
     team: Annotated[str | None, typer.Option(metavar="ID", rich_help_panel=PHONE, help=_TEAM)] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help=_OUT)] = None,
     as_json: options.Json = False,
 ) -> None:
     """Load and time packages with Core ML: latency, first and second load, units, peak memory, energy. macOS only.
 
     Warms up until three predictions in a row agree within 5 %, then times 20 rounds of 50, each prediction by itself.
 
-    Example: `coreml-pareto measure model.mlpackage --compute-units ALL,CPU_ONLY --json > measurements.json`
+    Example: `coreml-pareto measure model.mlpackage --compute-units ALL,CPU_ONLY --out mac.json`
     """
     from coreml_pareto.objectives.measuring.local import require_macos
 
     require_macos("measure", "read estimates with `coreml-pareto estimate`")
+    from coreml_pareto.objectives.devices.measurements import Measurements
     from coreml_pareto.objectives.measuring.protocol import Protocol
 
+    if out is not None and not out.absolute().parent.is_dir():
+        raise UserError(f"--out names a file in a folder that exists; {out.parent} does not; make it, or name another")
     protocol = Protocol(rounds=rounds, predictions=predictions, cold=cold)
     one = _measurer(protocol, patience, energy, iphone, team)
-    found, refused = _all(packages, options.units_of(units), one)
-    if as_json:
-        options.print_json(found)
-    elif found:
-        _show(found)
+    known, found, refused = _all(packages, options.units_of(units), one)
+    if found:
+        document = Measurements.of((known[record.digest] for record in found), found)
+        if out is not None:
+            _write(document, out)
+        if as_json:
+            typer.echo(document.text(), nl=False)
+        else:
+            _show(document)
     if refused:
         raise UserError(f"{len(refused)} of {len(found) + len(refused)} measurements failed: {' | '.join(refused)}")
 
@@ -81,13 +90,13 @@ def _measurer(
 
 def _all(
     packages: Sequence[Path], units: Sequence[str], one: Callable[[Path, str], Record]
-) -> tuple[list[Record], list[str]]:
-    """Records, and what was refused: one package that fails does not cost the others' minutes."""
+) -> tuple[dict[str, MeasuredPackage], list[Record], list[str]]:
+    """Packages by digest, records, and what was refused: one package that fails does not cost the others' minutes."""
+    from coreml_pareto.objectives.measuring.records import package_of
     from coreml_pareto.objectives.program import load
 
-    for package in packages:
-        load(package)  # refuses before the first minute is spent
-    found, refused = list[Record](), list[str]()
+    described = [package_of(load(package)) for package in packages]  # refuses before the first minute is spent
+    found, refused = list["Record"](), list[str]()
     for package in packages:
         for name in units:
             typer.echo(f"Measuring {package.name} on {name}", err=True)
@@ -95,47 +104,72 @@ def _all(
                 found.append(one(package, name))
             except UserError as error:
                 refused.append(str(error))
-    return found, refused
+    return {package.digest: package for package in described}, found, refused
 
 
-def _show(records: Sequence[Record]) -> None:
+def _write(document: Measurements, out: Path) -> None:
+    from coreml_pareto.search.store import write_atomically
+
+    try:
+        write_atomically(out, document.text())
+    except OSError as error:
+        raise UserError(f"--out names a file that can be written; {out}: {error.strerror}; name another") from error
+
+
+def _show(document: Measurements) -> None:
     screen = options.console(markup=False)
-    first = records[0]
-    screen.print(
-        f"{first['device']['name']}, {first['os']['name']} {first['os']['version']}; {first['harness']}", style="dim"
-    )
-    screen.print(_table(records))
-    for one in records:
-        for sentence in (*_operations(one), *one["warnings"]):
-            screen.print(f"{one['package']['name']} on {one['compute_units']}: {sentence}", style="dim")
+    first = document.records[0]
+    screen.print(_place(first), style="dim")
+    screen.print(_table(document))
+    for one in document.records:
+        for sentence in (*_operations(one), *_details(one).warnings):
+            screen.print(f"{document.package(one.digest).name} on {one.compute_units}: {sentence}", style="dim")
 
 
-def _table(records: Sequence[Record]) -> Table:
+def _place(record: Record) -> str:
+    """Where and by which stopwatch; of a device that the catalogue lacks, what follows from that."""
+    from coreml_pareto.objectives.devices.catalogue import find_device
+
+    try:
+        device = find_device(record.device)
+    except UserError as error:
+        return f"{record.device}, {record.os}; {record.harness}. Nothing can be estimated for it, so nothing imported: {error}"
+    return f"{device.name}, {'macOS' if device.is_mac else 'iOS'} {record.os}; {record.harness}"
+
+
+def _table(document: Measurements) -> Table:
     from rich import box
     from rich.table import Table
 
     table = Table(box=box.SIMPLE_HEAD)
     for title in ("package", "units", "latency (p10–p90)", "first, second load", "memory", "energy"):
         table.add_column(title)
-    for one in records:
-        table.add_row(one["package"]["name"], one["compute_units"], *_cells(one))
+    for one in document.records:
+        table.add_row(document.package(one.digest).name, one.compute_units, *_cells(one))
     return table
 
 
-def _cells(one: Mapping[str, Any]) -> tuple[str, ...]:
-    latency, memory, energy = one["latency"], one.get("peak_footprint"), one.get("energy")
-    loads = [one[name] for name in ("first_load", "second_load") if name in one]
+def _cells(one: Record) -> tuple[str, ...]:
+    memory, energy = _details(one).footprint_bytes, _details(one).energy
+    loads = [load for load in (one.load1_ms, one.load2_ms) if load is not None]
     return (
-        f"{latency['median']:.3g} ms ({latency['p10']:.3g}–{latency['p90']:.3g})",
-        ", ".join(f"{load['value']:.3g} ms" for load in loads),
-        "–" if memory is None else f"{memory['value'] / 1e6:.1f} MB",
-        "–" if energy is None else f"{energy['median']:.3g} mJ",
+        f"{one.median_ms:.3g} ms ({one.p10_ms:.3g}–{one.p90_ms:.3g})",
+        ", ".join(f"{load:.3g} ms" for load in loads),
+        "–" if memory is None else f"{memory / 1e6:.1f} MB",
+        "–" if energy is None else f"{energy.median_mj:.3g} mJ",
     )
 
 
-def _operations(one: Mapping[str, Any]) -> tuple[str, ...]:
+def _details(one: Record) -> Details:
+    from coreml_pareto.objectives.devices.measurements import Details
+
+    return one.details or Details()
+
+
+def _operations(one: Record) -> tuple[str, ...]:
     """How many operations Core ML prefers to run where."""
-    placement = one.get("placement")
-    if placement is None:
+    from coreml_pareto.objectives.measuring.placement import counts
+
+    if not (plan := _details(one).plan):
         return ()
-    return ("operations by preferred unit: " + ", ".join(f"{n} {unit}" for unit, n in placement["preferred"].items()),)
+    return ("operations by preferred unit: " + ", ".join(f"{n} {unit}" for unit, n in counts(plan).items()),)

@@ -121,11 +121,12 @@ def _described(
 ) -> dict[str, Any]:
     from dataclasses import asdict
 
-    from coreml_pareto.objectives.measuring.records import package_digest, this_mac, tool_versions
+    from coreml_pareto.objectives.measuring.records import this_mac, tool_versions
+    from coreml_pareto.objectives.program import content_digest
 
     return {
         "package": str(program.path.absolute()),
-        "digest": package_digest(program.path),
+        "digest": content_digest(program),
         **this_mac(),
         "data": pictures.name,
         "split": split,

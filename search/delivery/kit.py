@@ -19,10 +19,10 @@ from typing import Any, Final, cast, get_args
 import typer
 
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits
-from coreml_pareto.objectives.devices.measurements import PER_ROUND, ROUNDS
-from coreml_pareto.objectives.program import costs, load
+from coreml_pareto.objectives.measuring.conditions import COOLING
+from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.objectives.program import Program, content_digest, costs, load
 from coreml_pareto.search.choose import front
-from coreml_pareto.search.measurements import package_digest
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.store import Store
@@ -33,18 +33,20 @@ HARNESS: Final = "coreml-pareto device-kit 1"
 APP: Final = "DeviceKit.swiftpm"
 OLDEST: Final = 17
 """The app itself needs iOS 17."""
+_RULES: Final = Protocol(cold=20)
 PROTOCOL: Final = {
-    "rounds": ROUNDS,
-    "predictions_per_round": PER_ROUND,
-    "least_warm_up": 5,
-    "most_warm_up": 400,
-    "agreeing_calls": 3,
-    "agreement": 0.05,
-    "cold_calls": 20,
-    "cold_pause_seconds": 2.0,
-    "cooling_seconds": 600.0,
+    "rounds": _RULES.rounds,
+    "predictions_per_round": _RULES.predictions,
+    "least_warm_up": _RULES.least,
+    "most_warm_up": _RULES.most,
+    "agreeing_calls": _RULES.agreeing,
+    "agreement": _RULES.agreement,
+    "cold_calls": _RULES.cold,
+    "cold_pause_seconds": _RULES.pause,
+    "cooling_seconds": COOLING,
 }
-"""Warm up until three calls agree within 5 %, then rounds back to back; cold: one call every two seconds."""
+"""The protocol of `measure`: warm up until three calls agree within 5 %, then rounds back to back; cold: one call every
+two seconds."""
 
 
 @dataclass(frozen=True)
@@ -118,7 +120,7 @@ def _write(draft: Path, run: Run, items: Sequence[_Item], units: Sequence[Comput
         shutil.copytree(item.source, kit / item.file)
         program = load(item.source)
         systems.append(int(program.minimum_os.removeprefix("iOS")))
-        rows.append(_described(item, [asdict(cost) for cost in costs(program)]))
+        rows.append(_described(item, program))
     oldest = max(systems)
     (app / "Package.swift").write_text(_for_system(manifest, oldest), "utf-8")
     plain = {
@@ -136,9 +138,9 @@ def _for_system(manifest: str, oldest: int) -> str:
     return manifest.replace(stated, f'.iOS("{oldest}.0")')
 
 
-def _described(item: _Item, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    digest = package_digest(item.source)
-    return {"file": item.file, "digest": digest, "name": item.name, "role": item.role, "costs": rows}
+def _described(item: _Item, program: Program) -> dict[str, Any]:
+    rows = [asdict(cost) for cost in costs(program)]
+    return {"file": item.file, "digest": content_digest(program), "name": item.name, "role": item.role, "costs": rows}
 
 
 def _front(run: Run) -> Iterator[_Item]:

@@ -36,7 +36,7 @@ def conditions(run: Run, results: Sequence[Result]) -> str:
 def origins(target: Target, scores: Sequence[Score]) -> list[str]:
     """What was estimated for whom, what a stopwatch gave, and the battery behind each charge."""
     batteries = dict.fromkeys(f"battery {told}" for told in map(battery, scores) if told)
-    return [*estimated(target, scores), *timed(scores), *corrected(scores), *batteries]
+    return [*estimated(target, scores), *imitated(scores), *timed(scores), *corrected(scores), *batteries]
 
 
 def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
@@ -47,6 +47,18 @@ def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
     units = f" ({' or '.join(sorted(found))})" if found else ""
     without = "" if timed(scores) or corrected(scores) else ", no measurement of that device"
     return [f"{ESTIMATE} estimated for {' / '.join(target.conditions.values())}{units}, 80 % intervals{without}"]
+
+
+def imitated(scores: Sequence[Score]) -> list[str]:
+    """Whose stopwatch estimated latencies imitate, what they assume, and which operations are priced by bytes alone."""
+    every = [score["latency_ms"] for score in scores if "latency_ms" in score]
+    guessed = [reading.conditions for reading in every if reading.how == "estimated"]
+    said = {"stopwatch": "latency as by {}", "assumes": "taken that {}", "unknown": "unknown operations {}"}
+    return [
+        text.format(told)
+        for key, text in said.items()
+        for told in dict.fromkeys(found[key] for found in guessed if key in found)
+    ]
 
 
 def timed(scores: Sequence[Score]) -> list[str]:

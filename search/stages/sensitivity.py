@@ -9,7 +9,6 @@ adds up over layers that disturb independently (that is what mixed precision rel
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,8 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
-from coreml_pareto.objectives.program import Executor, Program, load
-from coreml_pareto.objectives.program.program import Argument
+from coreml_pareto.objectives.program import Executor, Program, content_digest, load
 from coreml_pareto.objectives.program.record import LOSSLESS
 from coreml_pareto.search.stages.compress import Layer, decided, forms_of, heavy_weights, stored_bits, with_noise
 from coreml_pareto.search.stages.forms import Form
@@ -168,29 +166,6 @@ def sensitivity(
     order = {name: place for place, name in enumerate(weights)}
     effects = sorted((effect for part in found for effect in part.effects), key=lambda effect: order[effect.layer])
     return Sensitivity(tuple(effects), found[0].top1, found[0].images)
-
-
-def content_digest(program: Program) -> str:
-    """The name of what a program computes: its operations and all numbers, whatever system it was converted for.
-
-    Numbers count in half precision: from iOS 17 on coremltools keeps some attributes of activations in single precision.
-    """
-    hashed = hashlib.sha256(repr(program.input).encode())
-    for operation in program.operations:
-        hashed.update(f"{operation.kind} {operation.outputs}".encode())
-        for role, arguments in sorted(operation.inputs.items()):
-            for argument in arguments:
-                hashed.update(f" {role} ".encode() + _named(argument))
-    return hashed.hexdigest()
-
-
-def _named(argument: Argument) -> bytes:
-    if isinstance(argument, str):
-        return argument.encode()
-    value = np.asarray(argument.value)
-    with np.errstate(over="ignore"):
-        numbers = value.astype(np.float16) if value.dtype.kind == "f" else value
-    return f"{argument.name} {argument.type.shape}".encode() + numbers.tobytes()
 
 
 def variants(weights: Mapping[str, Array], compression: Compression) -> list[Variant]:

@@ -64,8 +64,8 @@ def test_intervals_are_as_wide_as_the_evidence_is_thin(row, target, device, unit
 
 
 def test_fp32_runs_on_the_gpu_and_costs_about_ten_times(row, target) -> None:  # type: ignore[no-untyped-def]
-    fp32 = [row(macs=10**9, precision="fp32", weight_elements=10**6, weight_bytes=4 * 10**6)]
-    fp16 = [row(macs=10**9, weight_elements=10**6)]
+    fp32 = [row(macs=10**10, precision="fp32", weight_elements=10**6, weight_bytes=4 * 10**6)]
+    fp16 = [row(macs=10**10, weight_elements=10**6)]
     assert energy(fp32, target())["energy_mj"].conditions["unit"] == "GPU"
     assert 9.9 < millijoules(fp32, target()) / millijoules(fp16, target()) < 11
 

@@ -106,3 +106,12 @@ def test_stopwatches_are_not_pooled_and_the_latest_record_counts(phone: Callable
     assert set(groups) == {"test kit", "another kit"}
     ours: dict[str, Record] = dict(groups["test kit"].records)
     assert [record.median_ms for record in ours.values()] == [record.median_ms for record in later.records]
+
+
+def test_predictions_that_lie_apart_count_where_there_is_nothing_else(
+    phone: Callable[..., Measurements], target: Callable[..., Target]
+) -> None:
+    apart = {"harness": "at the cable", "back_to_back": False, "rounds": 1, "predictions_per_round": 30}
+    cold, warm = evidence(phone(3.0, **apart)), evidence(phone(os="18.2"))
+    assert evidence_for(target(), cold) is cold[0]
+    assert evidence_for(target(), (*cold, *warm)) is warm[0]

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreml_pareto.objectives.devices import Target, devices, find_device, priors
+from coreml_pareto.objectives.devices import Device, Target, devices, find_device, priors
+from coreml_pareto.objectives.devices.catalogue import ComputeUnits
 from coreml_pareto.objectives.devices.fit import fitted
 from coreml_pareto.objectives.devices.published import rows
 from coreml_pareto.objectives.latency import Measurement, latency
@@ -95,20 +97,41 @@ def test_w8a8_by_hand() -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "units", "precision", "unit", "rate", "factor"),
+    ("device", "units", "precision", "unit", "ms", "factor"),
     [
-        (MAC, "CPU_AND_GPU", "fp16", "GPU", 0.25, 3),
-        (MAC, "CPU_ONLY", "fp16", "CPU", 0.18, 3),
-        (MAC, "ALL", "fp32", "GPU", 0.25, 3),
-        (PHONE, "ALL", "fp32", "GPU", 0.25, 6),
-        (PHONE, "CPU_AND_NE", "fp32", "CPU", 0.18, 6),
+        (MAC, "CPU_AND_GPU", "fp16", "GPU", 1.10 + 2 * 0.74 + 3 * 0.077 + 2 * 0.020, 3),
+        (MAC, "CPU_ONLY", "fp16", "CPU", 0.13 + 2 * 1.31 + 3 * 0.140 + 2 * 0.012, 3),
+        (MAC, "ALL", "fp32", "GPU", 1.10 + 2 * 0.74 + 3 * 0.077 + 4 * 0.020, 3),
+        (PHONE, "ALL", "fp32", "GPU", 1.10 + 2 * 0.74 + 3 * 0.077 + 4 * 0.020, 6),
+        (PHONE, "CPU_AND_NE", "fp32", "CPU", 0.13 + 2 * 1.31 + 3 * 0.140 + 4 * 0.012, 6),
     ],
 )
-def test_other_units_by_hand(device, units, precision, unit, rate, factor) -> None:  # type: ignore[no-untyped-def]
-    reading = latency([conv(10**9, 10**6, 16, 10**6, precision=precision)], Target(device, 17, units))["latency_ms"]
-    assert reading.value == pytest.approx(1 / rate + floor(Target(device, 17, "ALL")))
+def test_other_units_by_hand(device, units, precision, unit, ms, factor) -> None:  # type: ignore[no-untyped-def]
+    costs = [conv(2 * 10**9, 10**6, 16, 3 * 10**6, precision=precision)]
+    reading = latency(costs, Target(device, 17, units))["latency_ms"]
+    assert reading.value == pytest.approx(ms + floor(Target(device, 17, "ALL")))
     assert reading.high / reading.value == pytest.approx(factor, rel=0.05)
     assert reading.conditions["unit"] == unit
+    assert "loop of back-to-back predictions on a Mac" in reading.conditions["stopwatch"]
+
+
+# vladimir-chernykh/coreml-model-zoo: iPhone 11 Pro, iOS 13.5.1, CPU and GPU, whole milliseconds (mean of two versions).
+GRID = {
+    "densenet121@224": (57, 61),
+    "mobilenetv2_050@224": (9, 10),
+    "mobilenetv2_100@224": (17.5, 15.5),
+    "mobilenetv2_140@224": (29, 27),
+    "resnet50@224": (68, 47.5),
+}
+
+
+@pytest.mark.parametrize("unit", ["CPU_ONLY", "CPU_AND_GPU"])
+def test_other_units_tell_networks_apart_as_published(unit: str) -> None:
+    """Times over DenseNet-121's; MACs alone would be off by a factor of 3 to 4 for MobileNetV2."""
+    told = {name: work(rows_of(name, "fp16"), Target(PHONE, 17, unit)) for name in GRID}  # type: ignore[arg-type]
+    for name, published in GRID.items():
+        ms, dense = (times[unit == "CPU_AND_GPU"] for times in (published, GRID["densenet121@224"]))
+        assert 0.5 < told[name] / told["densenet121@224"] / (ms / dense) < 2, name
 
 
 # Published figures: apple/coremltools, docs-guides, opt-quantization-perf and opt-palettization-perf, iOS 17. They are
@@ -207,6 +230,26 @@ def test_designed_pairs_move_the_right_way(device: str) -> None:
 
 
 # Properties
+
+FORMS = {
+    "fp16": (16, "fp16"), "fp32": (32, "fp32"), "int8": (8, "fp16"), "int4": (4, "fp16"), "w8a8": (8, "w8a8"),
+    **{f"palette-{bits}": (bits, "fp16") for bits in (1, 2, 3, 4, 6, 8)},
+    **{f"pruning-{zeros}": (16 * (1 - zeros / 100) + 1, "fp16") for zeros in (50, 75, 90)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("device", devices(), ids=lambda device: device.name)
+def test_every_device_system_unit_and_form_has_a_finite_estimate(device: Device) -> None:
+    first, latest = max(device.os_first or 15, 15), device.os_latest or 26
+    for os in {first, latest}:
+        for units in get_args(ComputeUnits):
+            target, told = Target(device, os, units), {}
+            for form, (bits, precision) in FORMS.items():
+                network = [conv(10**9, 10**7, bits, 2 * 10**7, precision=precision), conv(10**7, 10**4, bits, 10**6)]
+                reading = told[form] = latency(network, target)["latency_ms"]
+                assert 0 < reading.low <= reading.value <= reading.high < 1000, (os, units, form)
+                assert reading.high / reading.low > 1.2, "nothing published is known this well"
+            assert all(told[form].value <= told["fp16"].value + 1e-9 for form in FORMS if form != "fp32")
 
 
 @given(tables, targets)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coreml_pareto.objectives.devices.priors import TERMS
+from coreml_pareto.objectives.program.costs import REARRANGED
 from coreml_pareto.objectives.program.operations import OPERATIONS
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.workload import (
@@ -88,6 +89,10 @@ def test_units_that_may_run_a_program(row, target, compute_units, precision, exp
         ({"kind": "concat", "group": "other", "read_bytes": 10**6}, {"activations": 1}),
         ({"kind": "transpose", "group": "other", "read_bytes": 10**6, "aligned_bytes": 4 * 10**6}, {"arranged": 4}),
         ({"kind": "reshape", "group": "other", "aligned_bytes": 4 * 10**6}, {"arranged": 4}),
+        (
+            {"kind": "concat", "group": "other", "read_bytes": 10**6, "aligned_bytes": 10**6, "note": REARRANGED},
+            {"arranged": 1},
+        ),
         ({"kind": "relu", "group": "other", "read_bytes": 10**6}, {}),
         ({"kind": "mystery", "group": "other", "written_bytes": 10**6}, {"activations": 1}),
     ],

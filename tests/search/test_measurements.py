@@ -6,24 +6,34 @@ import json
 import math
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
-from coreml_pareto.objectives.program import costs, load
+from coreml_pareto.objectives.devices.measurements import Record
+from coreml_pareto.objectives.latency import Measurement, latency
+from coreml_pareto.objectives.measuring import worker
+from coreml_pareto.objectives.measuring.local import HARNESS, measure
+from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.objectives.program import content_digest, costs, load
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.cli import main
 from coreml_pareto.search.config import dump_plan, load_plan
+from coreml_pareto.search.data import load_data
 from coreml_pareto.search.delivery.calibration import calibration_package
-from coreml_pareto.search.measurements import KEPT, READ_AGAIN, package_digest
-from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.measurements import KEPT, READ_AGAIN, kept_evidence
+from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Result
+from coreml_pareto.search.stages.package import Packager
+from coreml_pareto.search.stages.train import Trainer
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import Study, load_run
+from coreml_pareto.search.trial import Laboratory
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
 
 NAMES = ("tiny", "activations", "weights")
 TARGET = Target(find_device("iPhone 15 Pro"), 17)
@@ -85,7 +95,7 @@ def exported(folder: Path, factors: dict[str, float], path: Path, **fields: Any)
         package = folder / "store" / "package" / name / "model.mlpackage"
         program = load(package)
         median = factor * static_score(program, TARGET)["latency_ms"].value
-        digest = package_digest(package)
+        digest = content_digest(program)
         rows.append(
             {"digest": digest, "name": f"{name} 🐦", "role": "front", "costs": [vars(row) for row in costs(program)]}
         )
@@ -227,8 +237,77 @@ def test_the_schema_is_printed_and_no_file_is_refused(command: Callable[..., Ans
     assert command("import-measurements").code == 2
 
 
-def test_a_digest_is_that_of_the_content(packages: dict[str, Path], tmp_path: Path) -> None:
-    copy = Path(shutil.copytree(packages["tiny"], tmp_path / "copy.mlpackage"))
-    assert package_digest(copy) == package_digest(packages["tiny"]) != package_digest(packages["weights"])
-    (copy / "Manifest.json").write_text("{}")
-    assert package_digest(copy) != package_digest(packages["tiny"])
+def test_a_damaged_package_keeps_its_estimate(command: Callable[..., Answer], folder: Path, tmp_path: Path) -> None:
+    file = exported(folder, {"tiny": 2.0}, tmp_path / "phone.json")
+    (folder / "store/package/weights/model.mlpackage/Manifest.json").write_text("{")
+    assert command("import-measurements", file, "--run", folder).code == 0
+    assert [how for how, _ in latencies(folder).values()] == ["measured", "corrected", "estimated"]
+
+
+def test_a_search_that_goes_on_asks_by_what_was_measured(
+    command: Callable[..., Answer], folder: Path, packages: dict[str, Path], tmp_path: Path
+) -> None:
+    """Limits and readings of new candidates follow the correction; a measured package has its own time."""
+    assert kept_evidence(folder, TARGET) is None
+    file = exported(folder, {"tiny": 2.0, "activations": 2.0}, tmp_path / "phone.json")
+    command("import-measurements", file, "--run", folder)
+    found = kept_evidence(folder, TARGET)
+    data = load_data("digits", limit=300)
+    store = Store(tmp_path / "store")
+    laboratory = Laboratory(
+        store=store, data=data, trainer=Trainer(store, data, "false", "cpu"),
+        packager=Packager(store, data, {"seed": 0}), target=TARGET, limits={"latency": 1e9}, strict=False,
+        teach=lambda name: pytest.fail(name), announce=lambda teacher: None,
+    )  # fmt: skip
+    network = Network(
+        family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1
+    )
+    recipe = Recipe(epochs=1, learning_rate=1e-3, weight_decay=0.01, batch_size=32)
+    candidate = Candidate(network=network, recipe=recipe, compression=Compression())
+    before = laboratory.probe(candidate)["latency_ms"]
+    after = replace(laboratory, evidence=found).probe(candidate)["latency_ms"]
+    assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(2 * before.value)
+    limited = replace(laboratory, evidence=found, limits={"latency": 1.5 * before.value})
+    outcome = limited.evaluate(candidate, lambda step: None, lambda text: None)
+    assert isinstance(outcome, Infeasible) and outcome.limits == ("latency",)
+    assert outcome.score["latency_ms"].how == "corrected"
+    assert isinstance(replace(limited, evidence=None).evaluate(candidate, lambda s: None, lambda t: None), Scored)
+    scored = replace(laboratory, evidence=found).evaluate(candidate, lambda step: None, lambda text: None)
+    assert isinstance(scored, Scored) and scored.score["latency_ms"].how == scored.score["fps"].how == "corrected"
+
+
+def test_from_measure_to_new_readings_the_whole_way(
+    command: Callable[..., Answer], folder: Path, core_ml: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run for a MacBook Air; Core ML (made up, 2 ms) measures one package there; the run's readings follow."""
+    plan = load_plan(None, {**PLAN, "target": {"device": "MacBook Air 13 (M2)", "os": 17}})
+    (folder / "study.yaml").write_text(dump_plan(plan))
+    before = latencies(folder)
+
+    def here(package: Path, units: str, protocol: Protocol, **_: object) -> Record:
+        return measure(package, units, protocol, with_energy=False)
+
+    monkeypatch.setattr(worker, "measure_apart", here)
+    mac = tmp_path / "mac.json"
+    package = folder / "store/package/tiny/model.mlpackage"
+    assert command("measure", package, "--compute-units", "ALL", "--no-energy", "--out", mac).code == 0
+    answer = command("import-measurements", mac, "--run", folder)
+    assert answer.code == 0 and "1 measured, 2 corrected" in answer.out and HARNESS in answer.out
+    after = latencies(folder)
+    assert after[0] == ("measured", 2.0) and [after[n][0] for n in (1, 2)] == ["corrected"] * 2
+    assert all(after[n] != before[n] for n in range(3))
+    (row,) = json.loads(command("import-measurements", mac, "--run", folder, "--json").out)["corrections"]
+    assert row["harness"] == HARNESS and row["networks"] == 1 and row["error_after"] < row["error_before"]
+
+
+def test_what_the_search_measured_itself_is_not_corrected_away(
+    command: Callable[..., Answer], folder: Path, result_at: Callable[..., Result], tmp_path: Path
+) -> None:
+    plan = load_plan(None, PLAN)
+    study, package = Study(folder, plan, plan.space(10)), folder / "store/package/weights/model.mlpackage"
+    own = latency(costs(load(package)), TARGET, Measurement(TARGET, 7.0, 6.0, 8.0, 1000, "the Mac itself"))
+    study.tell(study.ask(), Scored({**result_at(3, (0.9, 1.0, 5e5, 2e6, 0.1)).score, **own}, package), 1.0)
+    file = exported(folder, {"tiny": 2.0}, tmp_path / "phone.json")
+    assert command("import-measurements", file, "--run", folder).code == 0
+    found = latencies(folder)
+    assert found[2][0] == "corrected" and found[3] == ("measured", 7.0)

@@ -19,11 +19,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from coreml_pareto.objectives.program import Executor, load
+from coreml_pareto.objectives.devices.measurements import Measurements, Record
+from coreml_pareto.objectives.measuring import records
+from coreml_pareto.objectives.measuring.records import package_of
+from coreml_pareto.objectives.program import Executor, Program, content_digest, load
+from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search import session
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.crew import Job, Verdict
 from coreml_pareto.search.data import load_data
+from coreml_pareto.search.measurements import import_into
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
@@ -365,3 +370,28 @@ def test_no_data_and_no_run_are_refused(tmp_path: Path) -> None:
         _search(tmp_path, data=None)
     with pytest.raises(UserError, match="no run folder"):
         load_run(tmp_path / "nothing")
+
+
+def test_what_an_estimate_refused_is_asked_again_once_the_device_proved_faster(tmp_path: Path) -> None:
+    """Every candidate of a study breaks its limit by estimate; a phone that takes a tenth of the estimates is imported."""
+    limits = {"latency": "0.05ms"}
+    first, _ = _search(tmp_path / "run", limits=limits, search={"trials": 1, "seed": 3})
+    assert [type(result.outcome) for result in first.results] == [Infeasible]
+    probes = [load(path) for path in sorted((tmp_path / "run/store/package").glob("*/model.mlpackage"))[:2]]
+    phone = [_measured(program, 0.1 * static_score(program, first.target)["latency_ms"].value) for program in probes]
+    import_into(first, Measurements.of(map(package_of, probes), phone))
+    again, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})
+    assert "Asking again for 1 that were refused" in text
+    assert len(again.scored()) == 2  # the other family's baseline stood in line before
+    assert again.scored()[1].candidate == first.results[0].candidate
+    assert all(r.score["latency_ms"].how == "corrected" and r.score["latency_ms"].value < 0.05 for r in again.scored())
+    third, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})
+    assert "Asking again" not in text and len(third.results) == len(again.results) == 3
+
+
+def _measured(program: Program, median: float) -> Record:
+    return Record(
+        digest=content_digest(program), device="iPhone16,1", os="17.5.1", os_build="21F90", harness="test kit",
+        compute_units="ALL", median_ms=median, p10_ms=median, p90_ms=median, load1_ms=9.0, load2_ms=3.0, rounds=20,
+        predictions_per_round=50, warm_up=7, thermal="nominal", low_power=False, measured_at=records.now(),
+    )  # fmt: skip

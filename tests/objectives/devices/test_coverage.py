@@ -1,13 +1,15 @@
-"""Published latencies behind each device: counts by hand, lenders by rule, and every row of a known device and source."""
+"""Published latencies behind each device: counts by hand, neighbours by the prior, rows of known devices and sources."""
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 
 import pytest
 
 from coreml_pareto.objectives.devices.catalogue import Device, devices, find_device
 from coreml_pareto.objectives.devices.coverage import calibrating, coverage, published
+from coreml_pareto.objectives.devices.published import published as fitted_to
 
 CITATIONS = (files("coreml_pareto.objectives.devices") / "CITATIONS.md").read_text(encoding="utf-8")
 LEGEND = CITATIONS.split("# Sources of `coverage.csv`")[1].split("# Sources of")[0]
@@ -42,32 +44,30 @@ def test_every_row_is_of_a_known_device_and_source() -> None:
 
 
 @pytest.mark.parametrize("device", devices(), ids=lambda device: device.name)
-def test_a_device_counts_its_own_then_its_chips_then_a_lenders(device: Device) -> None:
+def test_the_fit_counts_by_chip_and_the_rest_is_what_was_published(device: Device) -> None:
     found = coverage(device)
     assert {row.device for row in found.own} <= {device.name}
     assert {find_device(row.device).soc for row in found.chip} <= {device.soc}
     assert set(found.own) <= set(found.chip)
-    assert (found.lender is None) == (calibrating(found.chip) > 0)
-    if found.lender is not None:
-        assert found.lender[0] == device.soc[0] and calibrating(found.lent) > 0
+    assert found.in_fit == sum(figure.chip == device.soc for figure in fitted_to())
+    assert found.in_fit <= calibrating(found.chip)
+    others = {one.chip: one.in_fit for one in found.neighbours}
+    assert device.soc not in others and found.in_fit + sum(others.values()) == len(fitted_to()) == 156
 
 
-@pytest.mark.parametrize(
-    ("name", "lender", "short"),
-    [
-        ("iPhone XS", "A14", "←A14 67"),  # the A13's own figures are whole milliseconds on iOS 13
-        ("iPhone 11 Pro", "A14", "←A14 67"),
-        ("iPhone 13", None, "104"),
-        ("iPhone 14", None, "A15 106"),
-        ("iPhone 16 Pro", "A17 Pro", "←A17 Pro 35"),
-        ("iPhone 17 Pro", "A17 Pro", "←A17 Pro 35"),  # four figures through ExecuTorch, in whole milliseconds
-        ("iPad Air 11 (M2)", "M2 Max", "←M2 Max 3"),
-        ("Mac mini (M4)", "M3 Max", "←M3 Max 3"),
-    ],
-)
-def test_who_lends_to_whom(name: str, lender: str | None, short: str) -> None:
-    found = coverage(find_device(name))
-    assert (found.lender, found.short) == (lender, short)
+def test_neighbours_are_those_of_the_fits_prior() -> None:
+    """exp(-distance / 3), a Mac lying one generation away: by hand."""
+    nearest = {name: coverage(find_device(name)).neighbours[0] for name in ("iPhone XS", "iPhone 17", "Mac mini (M4)")}
+    assert (nearest["iPhone XS"].chip, nearest["iPhone XS"].in_fit) == ("A14", 52)
+    assert nearest["iPhone XS"].correlation == pytest.approx(math.exp(-2 / 3))
+    assert nearest["iPhone 17"].chip == "A17 Pro" and nearest["iPhone 17"].correlation == pytest.approx(
+        math.exp(-2 / 3)
+    )
+    found = {one.chip: one.correlation for one in coverage(find_device("Mac mini (M4)")).neighbours}
+    assert found["M3 Max"] == found["A17 Pro"] == max(found.values()) == pytest.approx(math.exp(-2 / 3))
+    for one in devices():
+        ordered = [near.correlation for near in coverage(one).neighbours]
+        assert ordered == sorted(ordered, reverse=True)
 
 
 def test_what_cannot_calibrate_is_counted_apart() -> None:

@@ -41,7 +41,7 @@ def test_a_whole_file_is_read(measured: dict[str, Any], write: Write) -> None:
     found = read([write(measured)])
     assert [record.median_ms for record in found.records] == [0.5, 1.5]
     assert found.records[0].target.conditions == {"device": "iPhone 15 Pro", "os": "iOS 17", "compute_units": "ALL"}
-    assert found.package(found.records[0].digest).costs[0].cost().macs == 10**6
+    assert found.package(found.records[0].digest).costs[0].macs == 10**6
     assert Measurements.model_validate_json(found.text()) == found
 
 
@@ -147,3 +147,34 @@ def test_the_published_schema_is_this_one() -> None:
     published = (files("coreml_pareto.objectives.devices") / SCHEMA).read_text("utf-8")
     assert published == json_schema()
     assert json.loads(published)["properties"]["unit"]["const"] == "ms"
+
+
+def test_a_record_that_the_schema_refuses_does_not_hide_one_of_an_unknown_device(
+    measured: dict[str, Any], write: Write
+) -> None:
+    bad = changed(measured, median_ms=-1)
+    bad["records"][1]["device"] = "Pixel 9"
+    with pytest.raises(UserError) as refusal:
+        read([write(bad)])
+    head, first, second = str(refusal.value).splitlines()
+    assert "2 records" in head and "record 1 median_ms" in first and "record 2: " in second and "Pixel 9" in second
+
+
+@pytest.mark.parametrize("fields", [{"median_ms": "0.5"}, {"rounds": "20"}, {"measured_at": 1764064800}])
+def test_texts_and_numbers_are_told_apart(measured: dict[str, Any], write: Write, fields: dict[str, Any]) -> None:
+    with pytest.raises(UserError, match=f"record 1 {next(iter(fields))}"):
+        read([write(changed(measured, **fields))])
+
+
+def test_predictions_that_lie_apart_are_accepted_from_twenty_on(measured: dict[str, Any], write: Write) -> None:
+    apart = {"back_to_back": False, "rounds": 1, "load2_ms": None, "thermal": None, "low_power": None}
+    found = read([write(changed(measured, **apart, predictions_per_round=30))])
+    assert not found.records[0].back_to_back and found.records[1].back_to_back
+    with pytest.raises(UserError, match="record 1: predictions that lie apart are at least 20; got 19"):
+        read([write(changed(measured, **apart, predictions_per_round=19))])
+
+
+def test_a_digest_of_another_form_is_refused(measured: dict[str, Any], write: Write) -> None:
+    measured["packages"][0]["digest"] = measured["records"][0]["digest"] = "sha256:" + "a" * 64
+    with pytest.raises(UserError, match="digest"):
+        read([write(measured)])

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from coreml_pareto.objectives.measuring import conditions as module
-from coreml_pareto.objectives.measuring.conditions import Conditions, conditions
+from coreml_pareto.objectives.measuring.conditions import Conditions, conditions, cool_down
+from coreml_pareto.spaces.errors import UserError
 
 
 @pytest.mark.skipif(platform.system() == "Darwin", reason="Foundation is there")
@@ -42,3 +43,18 @@ def test_states(state: int, low: bool, expected: Conditions, throttled: bool, mo
     monkeypatch.setattr(module, "_send", send)
     found = conditions()
     assert found == expected and found.throttled is throttled
+
+
+def test_a_hot_device_is_waited_for_and_one_that_saves_power_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    hot, rests = Conditions("critical", False), list[float]()
+    states = iter([hot, hot, Conditions("fair", False)])
+    monkeypatch.setattr(module, "conditions", lambda: next(states))
+    cool_down(rests.append)
+    assert rests == [5.0, 5.0]
+    monkeypatch.setattr(module, "conditions", lambda: hot)
+    with pytest.raises(UserError, match=r"it is hot \(critical\)"):
+        cool_down(rests.append, longest=20)
+    assert len(rests) == 2 + 4
+    monkeypatch.setattr(module, "conditions", lambda: Conditions("serious", True))
+    with pytest.raises(UserError, match="low power mode is on"):
+        cool_down(lambda _: pytest.fail("nothing to wait for"))

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from coremltools.models.ml_program.experimental import async_wrapper, remote_device
 
-from coreml_pareto.objectives.devices.catalogue import find_device
+from coreml_pareto.objectives.devices.catalogue import Target, find_device
+from coreml_pareto.objectives.devices.measurements import Record
 from coreml_pareto.objectives.measuring import phone
 from coreml_pareto.spaces.errors import UserError
 
@@ -62,19 +63,19 @@ def connect(core_ml: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     return make
 
 
-def _run(package: Path) -> dict[str, Any]:
+def _run(package: Path) -> Record:
     return phone.measure(package, "CPU_AND_NE", DEVICE, "TEAM")
 
 
 def test_a_twin_is_measured_and_the_bias_is_said(connect: Any, packages: dict[str, Path]) -> None:
     service = connect()
     found = _run(packages["fp16"])
-    assert found["device"] == {"name": "iPhone 15 Pro", "identifier": DEVICE.identifier, "soc": DEVICE.soc}
+    assert found.device == DEVICE.identifier and found.target == Target(DEVICE, 18, "CPU_AND_NE")
     assert "Somebody" not in str(found)
-    assert found["os"] == {"name": "iOS", "version": "18.1", "build": "22B83"}
-    assert found["latency"]["median"] == 3.0 and found["latency"]["n"] == phone.PREDICTIONS
-    assert found["first_load"] == {"unit": "ms", "value": 90.0} and "second_load" not in found
-    assert found["harness"] == phone.HARNESS and "too high" in found["warnings"][0]
+    assert (found.os, found.os_build) == ("18.1", "22B83")
+    assert found.median_ms == 3.0 and found.rounds * found.predictions_per_round == phone.PREDICTIONS
+    assert found.load1_ms == 90.0 and found.load2_ms is None and not found.back_to_back
+    assert found.details is not None and found.harness == phone.HARNESS and "too high" in found.details.warnings[0]
     assert len(service.seen) == phone.PREDICTIONS + 1
     assert {(one.shape, one.dtype.name) for one in service.seen} == {((1, 3, 16, 16), "float32")}
 

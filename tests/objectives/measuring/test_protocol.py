@@ -78,5 +78,5 @@ def test_fewer_rounds_are_refused(changes: dict[str, int]) -> None:
 
 def test_statistics_have_percentiles_and_a_trimmed_mean() -> None:
     assert statistics([*range(1, 100), 1e6]) == {
-        "unit": "ms", "median": 50.5, "p10": pytest.approx(10.9), "p90": pytest.approx(90.1), "trimmed_mean": 50.5, "n": 100,
+        "median_ms": 50.5, "p10_ms": pytest.approx(10.9), "p90_ms": pytest.approx(90.1), "trimmed_mean_ms": 50.5,
     }  # fmt: skip

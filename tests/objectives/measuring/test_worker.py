@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from coreml_pareto.objectives.devices.measurements import Record
 from coreml_pareto.objectives.measuring import worker
 from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.spaces.errors import UserError
@@ -15,7 +15,7 @@ from coreml_pareto.spaces.errors import UserError
 TESTS = Path(__file__).parents[2]
 
 
-def _measure(package: Path, units: str = "ALL", patience: float = 120) -> dict[str, Any]:
+def _measure(package: Path, units: str = "ALL", patience: float = 120) -> Record:
     return worker.measure_apart(package, units, Protocol(), with_energy=False, patience=patience)
 
 
@@ -26,15 +26,18 @@ def _process(monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 def test_a_record_and_a_refusal_come_back(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     script = (
         f"import sys; sys.path.insert(0, {str(TESTS)!r})\n"
-        "import coreml_double as double; double.install(double.Behaviour(refused_units={'CPU_AND_NE'}))\n"
+        "import coreml_double as double\n"
+        "double.install(double.Behaviour(refused_units={'CPU_AND_NE'}, stalled_units={'CPU_AND_GPU'}))\n"
         "print('noise')\n"
         "from coreml_pareto.objectives.measuring.worker import main; main(sys.argv[1:])"
     )
     _process(monkeypatch, script)
     found = _measure(packages["fp16"])
-    assert found["latency"]["n"] == 1000 and found["device"]["soc"] == "M2"
+    assert found.rounds * found.predictions_per_round == 1000 and found.target.device.soc == "M2"
     with pytest.raises(UserError, match="Core ML must load a package before it runs"):
         _measure(packages["fp16"], "CPU_AND_NE")
+    with pytest.raises(UserError, match=r"within 25 s; fp16\.mlpackage on CPU_AND_GPU gave no answer and was stopped"):
+        _measure(packages["fp16"], "CPU_AND_GPU", patience=25)  # a load that stalls
 
 
 def test_one_that_hangs_is_stopped(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,7 +52,7 @@ def test_one_that_dies(packages: dict[str, Path], monkeypatch: pytest.MonkeyPatc
         _measure(packages["fp16"])
 
 
-@pytest.mark.parametrize("text", ["", "{", "not JSON"])
+@pytest.mark.parametrize("text", ["", "{", "not JSON", "{}"])
 def test_one_that_leaves_nothing_readable(
     packages: dict[str, Path], monkeypatch: pytest.MonkeyPatch, text: str
 ) -> None:

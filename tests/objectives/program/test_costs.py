@@ -14,6 +14,7 @@ import torchvision
 from coremltools.converters.mil import Builder as mb
 
 from coreml_pareto.objectives.program import Cost, Program, costs, load
+from coreml_pareto.objectives.program.costs import REARRANGED
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -140,3 +141,21 @@ def test_views_move_nothing_and_a_tensor_is_read_once(build: Any) -> None:
 def test_open_shapes_are_refused(dynamic: Program) -> None:
     with pytest.raises(UserError, match="static shapes"):
         costs(dynamic)
+
+
+@pytest.mark.parametrize(
+    ("operation", "shape", "note"),
+    [
+        (lambda x: mb.concat(values=[mb.relu(x=x), x], axis=1), (1, 4, 6, 6), ""),
+        (lambda x: mb.concat(values=[mb.relu(x=x), x], axis=1, interleave=True), (1, 4, 6, 6), REARRANGED),
+        (lambda x: mb.concat(values=[mb.relu(x=x), x], axis=3), (1, 4, 6, 6), REARRANGED),
+        (lambda x: mb.slice_by_size(x=x, begin=[0, 0, 0, 0], size=[1, 2, 6, 6]), (1, 4, 6, 6), ""),
+        (lambda x: mb.slice_by_size(x=x, begin=[0, 0, 0, 0], size=[1, 4, 6, 3]), (1, 4, 6, 6), REARRANGED),
+        (lambda x: mb.split(x=x, num_splits=2, axis=1)[0], (1, 4, 6, 6), ""),
+        (lambda x: mb.split(x=x, num_splits=2, axis=-1)[0], (1, 4, 6, 6), REARRANGED),
+        (lambda x: mb.slice_by_size(x=x, begin=[0, 0], size=[1, 3]), (1, 6), ""),
+    ],
+)
+def test_cutting_and_joining_says_whether_rows_change(build: Any, operation: Any, shape: Any, note: str) -> None:
+    kinds = ("concat", "slice_by_size", "split")
+    assert [cost.note for cost in costs(build(operation, shape)) if cost.kind in kinds] == [note]

@@ -20,6 +20,7 @@ def _conv(x: Any, side: int) -> Any:
 CASES = {
     "gathering": lambda x: mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=1),
     "products over an axis": lambda x: mb.reduce_prod(x=x, axes=[1]),
+    "sorting": lambda x: mb.topk(x=x, k=2, axis=1)[0],
     "kernels wider than 13": lambda x: _conv(x, 15),
     "": lambda x: _conv(x, 13),
 }
@@ -32,6 +33,18 @@ def test_reason(reason: str, build: Any) -> None:
 
 def test_usual_operations_have_none(build: Any) -> None:
     assert {cost.off_engine for cost in costs(build(CASES[""], (1, 4, 16, 16)))} == {""}
+
+
+@pytest.mark.parametrize(("side", "stride", "reason"), [(16, 16, ""), (16, 8, "kernels wider than 13")])
+def test_patches_are_no_wide_kernels(build: Any, side: int, stride: int, reason: str) -> None:
+    """As vision transformers cut their input, and as Next-ViT averages keys."""
+    weight = np.ones((4, 4, side, side), np.float32)
+    for operation in (
+        lambda x: mb.conv(x=x, weight=weight, strides=[stride, stride]),
+        lambda x: mb.avg_pool(x=x, kernel_sizes=[side, side], strides=[stride, stride], pad_type="valid"),
+    ):
+        (row,) = (cost for cost in costs(build(operation, (1, 4, 32, 32))) if cost.kind in ("conv", "avg_pool"))
+        assert row.off_engine == reason
 
 
 def test_rows_are_filled_up_to_64_bytes(build: Any) -> None:

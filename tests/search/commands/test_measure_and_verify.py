@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from coreml_pareto.objectives.measuring import phone, worker
+from coreml_pareto.objectives.devices.measurements import Record, read
+from coreml_pareto.objectives.measuring import machine, phone, records, worker
 from coreml_pareto.objectives.measuring.local import measure
-from coreml_pareto.objectives.program import Constant, load
+from coreml_pareto.objectives.program import Constant, content_digest, costs, load
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.stages.convert import convert, save
 from coreml_pareto.search.stages.package import Packager, randomised
@@ -35,7 +36,7 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def here(core_ml: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Core ML of this process: the made-up one does not reach into others."""
 
-    def apart(package: Path, units: str, protocol: Any, *, with_energy: bool, patience: float) -> dict[str, Any]:
+    def apart(package: Path, units: str, protocol: Any, *, with_energy: bool, patience: float) -> Record:
         assert with_energy is False and patience == 9
         return measure(package, units, protocol, with_energy=with_energy)
 
@@ -58,12 +59,14 @@ def test_off_macos_both_name_other_ways(command: Callable[..., Any], arguments: 
         assert part in answer.err
 
 
-def test_measure_prints_a_list_of_records(command: Callable[..., Any], here: Any, package: Path) -> None:
+def test_measure_prints_a_document_of_records(command: Callable[..., Any], here: Any, package: Path) -> None:
     answer = command("measure", str(package), "--compute-units", "ALL,CPU_ONLY,ALL", *QUICK, "--json")
     assert answer.code == 0, answer.err
-    records = json.loads(answer.out)
-    assert [one["compute_units"] for one in records] == ["ALL", "CPU_ONLY"]
-    assert all(one["latency"]["median"] == 2.0 for one in records)
+    document = json.loads(answer.out)
+    found = document["records"]
+    assert document["format"] == "coreml-pareto-measurements" and len(document["packages"]) == 1
+    assert [one["compute_units"] for one in found] == ["ALL", "CPU_ONLY"]
+    assert all(one["median_ms"] == 2.0 for one in found)
     assert "Measuring model.mlpackage on CPU_ONLY" in answer.err
 
 
@@ -78,7 +81,7 @@ def test_units_that_fail_do_not_cost_the_others(command: Callable[..., Any], her
     here.refused_units = {"CPU_AND_NE"}
     answer = command("measure", str(package), "--compute-units", "CPU_AND_NE,CPU_ONLY", *QUICK, "--json")
     assert answer.code == 2
-    assert [one["compute_units"] for one in json.loads(answer.out)] == ["CPU_ONLY"]
+    assert [one["compute_units"] for one in json.loads(answer.out)["records"]] == ["CPU_ONLY"]
     assert "1 of 2 measurements failed" in answer.err and "Failed to build" in answer.err
 
 
@@ -97,6 +100,38 @@ def test_refusals(command: Callable[..., Any], here: Any, package: Path, argumen
     assert answer.code == 2 and said in answer.err and here.loads == []
 
 
+def test_what_measure_writes_is_read_whole(
+    command: Callable[..., Any], here: Any, package: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "mac.json"
+    answer = command("measure", str(package), "--compute-units", "ALL,CPU_ONLY", *QUICK, "--out", str(out), "--json")
+    assert answer.code == 0 and answer.out == out.read_text()
+    found = read([out])
+    assert [one.compute_units for one in found.records] == ["ALL", "CPU_ONLY"]
+    assert found.packages[0].costs == costs(load(package)) and found.packages[0].name == "model.mlpackage"
+    details = found.records[0].details
+    assert details is not None and len(details.plan) > 10 and details.energy is None
+
+
+def test_a_mac_that_the_catalogue_lacks_is_measured_and_the_consequence_said(
+    command: Callable[..., Any], here: Any, package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {"machine_name": "MacBook", "machine_model": "Mac99,9", "chip_type": "Apple M9"}
+    for module in (machine, records):
+        monkeypatch.setattr(module, "hardware", lambda: known)
+    answer = command("measure", str(package), *QUICK)
+    told = " ".join(answer.out.split())
+    assert answer.code == 0 and "Mac99,9, 15.1" in told and "nothing imported: a device is named" in told
+
+
+@pytest.mark.parametrize("out", ["none/mac.json", "."])
+def test_a_file_that_cannot_be_written_is_refused(
+    command: Callable[..., Any], here: Any, package: Path, tmp_path: Path, out: str
+) -> None:
+    answer = command("measure", str(package), *QUICK, "--out", str(tmp_path / out))
+    assert answer.code == 2 and "--out names a file" in answer.err
+
+
 def test_a_missing_package_is_refused_before_the_first_is_measured(
     command: Callable[..., Any], here: Any, package: Path
 ) -> None:
@@ -107,7 +142,7 @@ def test_a_missing_package_is_refused_before_the_first_is_measured(
 def test_an_iphone_is_measured_through_the_cable(
     command: Callable[..., Any], here: Any, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(package: Path, units: str, device: Any, team: str) -> dict[str, Any]:
+    def refuse(package: Path, units: str, device: Any, team: str) -> Record:
         raise UserError(f"{device.name} {units} {team}")
 
     monkeypatch.setattr(phone, "measure", refuse)
@@ -126,7 +161,7 @@ def test_verify_compares_every_unit(command: Callable[..., Any], core_ml: Any, p
     assert set(units) == {"ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY"}
     assert all(one["images"] == 5 and one["logits_db"] > 60 for name, one in units.items() if name != "CPU_AND_NE")
     assert units["CPU_AND_NE"]["first"]["kind"] == "conv" and units["ALL"]["first"] is None
-    assert told["device"]["soc"] == "M2" and told["digest"].startswith("sha256:")
+    assert told["device"] == "MacBook Air 13 (M2)" and told["digest"] == content_digest(program)
     shown = command(*arguments, "--compute-units", "CPU_AND_NE,CPU_ONLY").out
     assert "first operation that differs: conv -> " in shown and "5 test images of digits" in shown
 

@@ -12,11 +12,14 @@ import pytest
 from rich.console import Console
 
 from coreml_pareto.objectives.devices.catalogue import Target, devices
+from coreml_pareto.objectives.devices.measurements import Measurements, Record
 from coreml_pareto.objectives.latency import Measurement
-from coreml_pareto.objectives.program import Program
+from coreml_pareto.objectives.measuring import records
+from coreml_pareto.objectives.program import Program, content_digest, load
 from coreml_pareto.search import evaluation
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.measurements import keep
 from coreml_pareto.search.rows import row
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
@@ -97,10 +100,26 @@ def test_a_measured_latency_is_never_said_to_be_estimated(
     def measure(program: Program, target: Target) -> Measurement:
         return Measurement(target, 0.5, 0.4, 0.6, 200, "a stopwatch")
 
-    monkeypatch.setattr(evaluation, "measure", measure)
+    monkeypatch.setattr(evaluation, "own_measurement", measure)
     told = " ".join(command("evaluate", package, "--data", "digits").out.split())
     assert "latency measured on iPhone 15 Pro with a stopwatch (median of 200 predictions" in told
     assert "~ estimated for iPhone 15 Pro" in told and "no measurement" not in told
+
+
+def test_what_was_imported_without_a_run_counts_for_estimate_and_evaluate(
+    command: Callable[..., Any], run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("coreml_pareto.search.measurements.user_folder", lambda: tmp_path)
+    program = load(Path(row(front(run)[0], run)["package"]))
+    record = Record(
+        digest=content_digest(program), device="iPhone16,1", os="17.5.1", os_build="21F90", harness="test kit",
+        compute_units="ALL", median_ms=4.0, p10_ms=3.0, p90_ms=5.0, load1_ms=9.0, load2_ms=3.0, rounds=20,
+        predictions_per_round=50, warm_up=7, thermal="nominal", low_power=False, measured_at=records.now(),
+    )  # fmt: skip
+    keep(Measurements.of([records.package_of(program)], [record]), tmp_path)
+    for arguments in (("estimate",), ("evaluate", "--data", "digits")):
+        told = json.loads(command(arguments[0], str(program.path), *arguments[1:], "--json").out)
+        assert (told["latency_ms"], told["latency_ms_how"], told["fps"]) == (4.0, "measured", 250.0)
 
 
 def test_without_a_release_the_nearest_legal_one_is_taken(command: Callable[..., Any], run: Run) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coreml_pareto.objectives.devices.catalogue import Device, devices
+from coreml_pareto.objectives.devices.published import published
 from coreml_pareto.search.config import load_plan, presets
 from coreml_pareto.spaces.compression import minimum_os, parse
 
@@ -163,30 +164,34 @@ def test_a_part_of_a_name_and_an_unknown_one(command: Callable[..., Any]) -> Non
 def test_coverage_by_published_latencies(command: Callable[..., Any]) -> None:
     told = {line["device"]: line for line in json.loads(command("devices", "--json").out)}
     thirteen, air, seventeen = (told[name] for name in ("iPhone 13", "iPhone 14", "iPhone 17"))
-    assert (thirteen["published_latencies"], air["published_latencies"]) == (104, 0)
-    assert thirteen["published_latencies_of_chip"] == air["published_latencies_of_chip"] == 106
-    assert thirteen["borrows_from_chip"] is None and seventeen["borrows_from_chip"] == "A17 Pro"
-    assert seventeen["published_latencies_borrowed"] == told["iPhone 15 Pro"]["published_latencies_of_chip"] == 35
+    assert (thirteen["latencies_published"], air["latencies_published"]) == (106, 0)  # 104, and 2 too coarse
+    assert thirteen["latencies_published_of_chip"] == air["latencies_published_of_chip"] == 108
+    assert thirteen["latencies_in_fit_of_chip"] == air["latencies_in_fit_of_chip"] == 81
+    assert seventeen["latencies_in_fit_of_chip"] == 0 and seventeen["other_chips_in_fit"][0]["chip"] == "A17 Pro"
     assert {
         "device": "iPhone 13", "units": "Neural Engine", "harness": None, "scheme": "float", "calibrates": True,
         "source": "MN4", "measurements": 18,
     } in air["published"]  # fmt: skip
     for line in told.values():
-        counted = sum(row["measurements"] for row in line["published"] if row["calibrates"])
-        assert counted == line["published_latencies_of_chip"] + line["published_latencies_borrowed"] > 0
+        assert sum(row["measurements"] for row in line["published"]) == line["latencies_published_of_chip"]
+        others = sum(other["in_fit"] for other in line["other_chips_in_fit"])
+        assert line["latencies_in_fit_of_chip"] + others == line["latencies_in_fit"] == len(published())
 
 
 def test_coverage_for_people(command: Callable[..., Any]) -> None:
-    lines = command("devices").out.splitlines()
-    assert max(map(len, lines)) <= 100 and "…" not in "".join(lines)
-    assert any(line.split()[-3:] == ["←A17", "Pro", "35"] for line in lines if line.startswith("iPhone 17 "))
-    assert any(line.split()[-1] == "104" for line in lines if line.startswith("iPhone 13 "))
-    text = command("devices", "iPhone 17").out
-    assert "No latency of the A19 can carry an estimate; 35 can of the nearest chip, the A17 Pro." in text
-    assert "ExecuTorch delegate" in text and "(1)" in text and "Xcode report" in text
+    answer = command("devices").out
+    lines = answer.splitlines()
+    assert max(map(len, lines)) <= 100 and "…" not in answer and "268" not in answer
+    assert any(line.split()[-2:] == ["0", "1"] for line in lines if line.startswith("iPhone 17 "))
+    assert any(line.split()[-2:] == ["81", "108"] for line in lines if line.startswith("iPhone 13 "))
+    assert "fitted to 156 published latencies" in " ".join(answer.split())
+    text = " ".join(command("devices", "iPhone 17").out.split())
+    assert "fitted to 156 published latencies, 0 of them of the A19" in text
+    assert "by their correlation in the prior, the nearest: A17 Pro (0.51; 8), " in text
+    assert "ExecuTorch delegate" in text and "(1)" in text
 
 
 @pytest.mark.parametrize("device", devices(), ids=lambda device: device.name)
 def test_every_device_is_shown(command: Callable[..., Any], device: Device) -> None:
     text = command("devices", device.name).out
-    assert device.soc in text and "published latencies" in text and "sources" in text
+    assert device.soc in text and "published latencies" in text and "latencies in fit" in text and "sources" in text

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,13 @@ from tree_sitter import Language, Node, Parser
 
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
 from coreml_pareto.objectives.devices.correction import terms_of
-from coreml_pareto.objectives.devices.measurements import (
-    CostRow,
-    MeasuredPackage,
-    Measurements,
-    Placement,
-    Record,
-)  # fmt: skip
+from coreml_pareto.objectives.devices.measurements import MeasuredPackage, Measurements, Placement, Record
 from coreml_pareto.objectives.latency import latency
-from coreml_pareto.objectives.program import costs, load
+from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.objectives.program import Cost, content_digest, costs, load
 from coreml_pareto.search.cli import main
 from coreml_pareto.search.delivery import calibration, kit
 from coreml_pareto.search.delivery.calibration import SET, calibration_package
-from coreml_pareto.search.measurements import package_digest
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.store import Store
@@ -137,7 +131,7 @@ def test_the_search_for_force_finds_it() -> None:
             {"Benchmark", "Compiled"},
             {"compile", "measure", "load", "warm", "rounds", "coldSeries", "waitUntilCool"},
         ),
-        ("Kit", {"Kit", "Rules", "KitPackage", "CostRow", "ComputeUnits", "KitFolder"}, {"find", "kit", "package"}),
+        ("Kit", {"Kit", "Rules", "KitPackage", "Cost", "ComputeUnits", "KitFolder"}, {"find", "kit", "package"}),
         ("Measurements", {"Measurements", "MeasuredPackage", "Record"}, {"data"}),
         ("DeviceFacts", {"DeviceFacts", "Condition"}, {"read", "now"}),
         ("Statistics", {"Statistics"}, {"quantile", "agree"}),
@@ -164,8 +158,10 @@ def test_every_error_of_the_app_is_thrown_somewhere() -> None:
 def test_the_app_writes_the_fields_that_we_read() -> None:
     found = {**coding_keys(TEMPLATE / "Sources/Measurements.swift"), **coding_keys(TEMPLATE / "Sources/Kit.swift")}
     found |= coding_keys(TEMPLATE / "Sources/Placement.swift")
-    for model in (Measurements, Record, MeasuredPackage, Placement, CostRow):
+    for model in (Measurements, MeasuredPackage, Placement):
         assert found[model.__name__] == set(model.model_fields), model.__name__
+    assert found["Record"] == set(Record.model_fields) - {"details"}  # what only `measure` adds
+    assert found["Cost"] == {field.name for field in fields(Cost)}
     assert found["Rules"] == set(kit.PROTOCOL)
     assert found["KitPackage"] == {*MeasuredPackage.model_fields, "file"}
 
@@ -198,7 +194,7 @@ def test_the_kit_holds_the_front_and_the_calibration_set(written: tuple[Path, di
     ]
     assert plain["run"] == NASTY and plain["compute_units"] == list(UNITS) and plain["protocol"]["rounds"] == 20
     for package in plain["packages"]:
-        assert package_digest(app / "Sources/Kit" / package["file"]) == package["digest"]
+        assert content_digest(load(app / "Sources/Kit" / package["file"])) == package["digest"]
     assert (app.parent / "README.md").is_file()
 
 
@@ -221,7 +217,7 @@ def test_what_the_app_passes_on_is_accepted(written: tuple[Path, dict[str, Any]]
         "device": "iPhone17,1", "os": "18.0.0", "os_build": "22A3354", "harness": plain["harness"],
         "compute_units": "ALL", "median_ms": 0.5, "p10_ms": 0.4, "p90_ms": 0.6, "trimmed_mean_ms": 0.5,
         "compile_ms": 80.0, "load1_ms": 90.0, "load2_ms": 9.0, "rounds": 20, "predictions_per_round": 50, "warm_up": 5,
-        "thermal": "nominal", "low_power": False, "measured_at": "2026-11-25T10:00:00Z",
+        "thermal": "nominal", "low_power": False, "measured_at": "2026-11-25T10:00:00Z", "back_to_back": True,
         "operations": {"neural_engine": 60, "gpu": 0, "cpu": 2},
     }  # fmt: skip
     whole = {"format": "coreml-pareto-measurements", "version": 1, "unit": "ms", "packages": list(packages.values())}
@@ -285,3 +281,10 @@ def test_the_calibration_set_tells_the_terms_apart(terms: Mapping[str, tuple[flo
     small, large, int8 = (terms[name] for name in ("small-input", "large-input", "w8a8"))
     assert small[weight] == pytest.approx(large[weight], rel=1e-3) and large[moved] > 3.5 * small[moved]
     assert int8[0] == small[0] and int8[stored] < 0.6 * small[stored]
+
+
+def test_the_app_and_measure_share_one_protocol() -> None:
+    ours, app = Protocol(cold=20), kit.PROTOCOL
+    assert (app["rounds"], app["predictions_per_round"]) == (ours.rounds, ours.predictions) == (20, 50)
+    assert (app["least_warm_up"], app["most_warm_up"]) == (ours.least, ours.most)
+    assert (app["agreeing_calls"], app["agreement"]) == (ours.agreeing, ours.agreement) == (3, 0.05)

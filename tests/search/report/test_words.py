@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from coreml_pareto.objectives.devices import Target, find_device
+from coreml_pareto.objectives.latency import latency
+from coreml_pareto.objectives.program import Cost
 from coreml_pareto.search.outcome import Failed, Pruned, Scored
 from coreml_pareto.search.relaxation import NothingFits, nothing_fits
 from coreml_pareto.search.report import words
@@ -20,6 +23,19 @@ def test_conditions_name_whose_estimates_they_are(draw_run: Callable[..., Run]) 
 
 def test_without_accuracies_nothing_is_said_of_them(draw_run: Callable[..., Run]) -> None:
     assert "top-1" not in words.conditions(draw_run(0), ())
+
+
+def test_estimates_say_whose_stopwatch_they_imitate_and_what_they_take_for_granted() -> None:
+    target = Target(find_device("iPhone 15 Pro"), 17)
+    conv = Cost("c", "conv", "dense", "fp16", 10**8, 2 * 10**6, 10**6, 10**6, 10**6)
+    gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 10**5, 10**5, off_engine="gathering")
+    odd = Cost("o", "mystery", "other", "fp16", 0, 0, 0, 10**5, 10**5, note="unknown operation")
+    plain, all_three = (words.origins(target, [latency(costs, target)]) for costs in ([conv], [conv, gather, odd]))
+    clock = "latency as by Xcode's performance report (median of back-to-back predictions)"
+    assert plain[1:] == [clock, "taken that every operation runs on the Neural Engine"]
+    assert all_three[1] == clock
+    assert "hands over 1 × gathering (gather): 5 ms are added" in all_three[2]
+    assert "1 × mystery" in all_three[3]
 
 
 def test_refusal_names_nearest_and_flags(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from coreml_pareto.objectives.program import Executor, load
+from coreml_pareto.objectives.program import Executor, content_digest, load
 from coreml_pareto.search.stages import sensitivity as module
 from coreml_pareto.search.stages.compress import compress, decided, heavy_weights
-from coreml_pareto.search.stages.sensitivity import Calibration, content_digest, legal_forms, sensitivity
+from coreml_pareto.search.stages.sensitivity import Calibration, legal_forms, sensitivity
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.compression import minimum_os, parse
 

@@ -58,7 +58,7 @@ actor Benchmark {
             medianMs: figures.median, p10Ms: figures.quantile(0.1), p90Ms: figures.quantile(0.9),
             trimmedMeanMs: figures.trimmedMean, coldMs: coldTime,
             compileMs: compiled.milliseconds, load1Ms: firstLoad, load2Ms: loaded.milliseconds,
-            rounds: rules.rounds, predictionsPerRound: rules.predictionsPerRound, warmUp: warmUp,
+            rounds: rules.rounds, predictionsPerRound: rules.predictionsPerRound, backToBack: true, warmUp: warmUp,
             thermal: condition.thermal, lowPower: condition.lowPower,
             operations: await Placement.of(compiled.url, on: units), measuredAt: Date()
         )

@@ -49,7 +49,7 @@ struct KitPackage: Codable, Sendable, Identifiable {
     let digest: String
     let name: String
     let role: String
-    let costs: [CostRow]
+    let costs: [Cost]
 
     var id: String { digest }
 
@@ -63,7 +63,7 @@ struct KitPackage: Codable, Sendable, Identifiable {
 }
 
 /// One operation of a package. The app passes it on: whoever imports the file compares with an estimate.
-struct CostRow: Codable, Sendable {
+struct Cost: Codable, Sendable {
     let name: String
     let kind: String
     let group: String

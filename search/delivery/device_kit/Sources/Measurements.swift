@@ -42,7 +42,7 @@ struct MeasuredPackage: Codable, Sendable {
     let digest: String
     let name: String
     let role: String
-    let costs: [CostRow]
+    let costs: [Cost]
 
     enum CodingKeys: String, CodingKey {
         case digest = "digest"
@@ -77,6 +77,7 @@ struct Record: Codable, Sendable {
     let load2Ms: Double
     let rounds: Int
     let predictionsPerRound: Int
+    let backToBack: Bool
     let warmUp: Int
     let thermal: String
     let lowPower: Bool
@@ -100,6 +101,7 @@ struct Record: Codable, Sendable {
         case load2Ms = "load2_ms"
         case rounds = "rounds"
         case predictionsPerRound = "predictions_per_round"
+        case backToBack = "back_to_back"
         case warmUp = "warm_up"
         case thermal = "thermal"
         case lowPower = "low_power"

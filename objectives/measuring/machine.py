@@ -1,10 +1,7 @@
-"""How long does an inference take on this very machine?  Core ML's own answer, where the target is the Mac we run on.
+"""Which machine is this, and is it the one that a target names?
 
-Back-to-back predictions of one picture: median, 10th and 90th percentile. For every other target there is no
-measurement and `latency` estimates: one device's milliseconds never stand for another's. What the machine is, macOS
-tells through `system_profiler SPHardwareDataType -json` (keys machine_name, machine_model, chip_type).
-
-The project's own tests run on Linux: there the decision is tested, and the arithmetic with a made-up Core ML.
+macOS tells through `system_profiler SPHardwareDataType -json` (keys machine_name, machine_model, chip_type). One device's
+milliseconds never stand for another's, so a target is this machine only where device and system agree.
 """
 
 from __future__ import annotations
@@ -15,24 +12,8 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 
-import numpy as np
-
 from coreml_pareto.objectives.devices.catalogue import Device, Target, devices
-from coreml_pareto.objectives.latency import Measurement
-from coreml_pareto.objectives.program import CoreMLRunner, ImageInput, Program
-
-WARM_UP, PREDICTIONS = 20, 200
-STOPWATCH = "coremltools' MLModel.predict from Python, one picture at a time, back to back"
-
-
-def measure(program: Program, target: Target) -> Measurement | None:
-    """Return the stopwatch's answer for a saved image classifier; None where the target is not this machine."""
-    if not isinstance(program.input, ImageInput) or not is_this_machine(target):
-        return None
-    picture = np.zeros((program.input.height, program.input.width, 3), np.uint8)
-    seconds = CoreMLRunner(program.path, target.compute_units).seconds(picture, WARM_UP + PREDICTIONS)[WARM_UP:]
-    low, median, high = (float(1000 * value) for value in np.quantile(seconds, (0.1, 0.5, 0.9)))
-    return Measurement(target, median, low, high, PREDICTIONS, STOPWATCH)
+from coreml_pareto.spaces.errors import UserError
 
 
 def this_device() -> Device | None:
@@ -47,6 +28,17 @@ def is_this_machine(target: Target) -> bool:
         return False
     release = int(platform.mac_ver()[0].split(".")[0])
     return target.os == (release if release >= 26 else release + 3) and _is(target.device, hardware())
+
+
+def build() -> str:
+    """The system's build, such as 24B83; UserError where macOS does not tell."""
+    try:
+        done = subprocess.run(["sw_vers", "-buildVersion"], capture_output=True, text=True, check=False)
+    except OSError as error:
+        raise UserError(f"a record names the system's build; sw_vers could not be run ({error})") from error
+    if not (found := done.stdout.strip()):
+        raise UserError("a record names the system's build; `sw_vers -buildVersion` printed none; try it in a terminal")
+    return found
 
 
 def _is_macos() -> bool:
