@@ -208,7 +208,9 @@ class Plan(Section):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         description="letters, digits, dots, dashes and underscores, beginning with a letter or digit",
     )
-    data: str | None = Field(default=None, description="a folder of pictures, or digits")
+    data: str | None = Field(
+        default=None, description="a folder of pictures, its .tar, a .csv of paths and labels, hf:NAME, or digits"
+    )
     splits: Splits = Splits()
     networks: Networks = Networks()
     distillation: DistillationSpace = DistillationSpace()

@@ -39,7 +39,9 @@ def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Pla
 
 def _load(plan: Plan, screen: Screen) -> DataSet:
     if plan.data is None:
-        raise UserError("A search needs pictures: give --data DIR (one folder per class) or --data digits.")
+        raise UserError(
+            "A search needs pictures: give --data DIR (one folder per class), a .tar, a .csv, hf:NAME, or --data digits."
+        )
     screen.note(f"reading {plan.data}")
     splits = plan.splits
     data = load_data(

@@ -13,6 +13,7 @@ from hypothesis import settings
 
 settings.register_profile("untimed", deadline=None)  # a crowded machine is no defect
 settings.load_profile("untimed")
+os.environ["COREML_PARETO_CACHE"] = ""  # no test reads or fills the user's own cache; tests of the cache name a folder
 
 
 @pytest.fixture(scope="session", autouse=True)

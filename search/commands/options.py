@@ -55,7 +55,12 @@ UnitsList = Annotated[
         "--compute-units", rich_help_panel=WHERE, help="One or more of ALL, CPU_AND_NE, CPU_AND_GPU, CPU_ONLY."
     ),
 ]
-Data = Annotated[str, typer.Option(help="Pictures: a folder with one folder per class, or `digits`.")]
+Data = Annotated[
+    str,
+    typer.Option(
+        help="Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
+    ),
+]
 SplitName = Annotated[str, typer.Option(help="train, validation or test.")]
 Seed = Annotated[
     int | None, typer.Option(help="Draws splits that the data does not bring. [default: the package's own, else 0]")

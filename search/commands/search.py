@@ -10,7 +10,7 @@ import typer
 from coreml_pareto.search.commands import options
 
 _STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, consulting."
-_DATA = "Pictures: a folder with one folder per class, or `digits`."
+_DATA = "Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
 _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."

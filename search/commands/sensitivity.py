@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from coreml_pareto.search.store import Store
     from coreml_pareto.spaces.candidate import Compression
 
-_DATA = "Pictures: a folder with one folder per class, or `digits`; their training split is used."
+_DATA = "Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
 _IMAGES = "How many training images the package is run on."
 _SCHEMES = "Comma-separated, e.g. int8/channel,palette-4/tensor. [default: every legal one]"
 _IOS = "Schemes that this release loads."

@@ -1,4 +1,4 @@
-"""Pictures to train, validate and test on: `digits` or an image folder, checked, decoded once and split."""
+"""Pictures to train, validate and test on, from any source, checked, decoded once and split."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def _prepare(pictures: Sequence[Picture], preprocessing: Preprocessing, out: Pix
 def _source(picture: Picture, side: int) -> Image.Image:
     """The working picture; the file itself where a rule above 512 pixels needs more than was kept."""
     if side > WORKING_SIDE < picture.shorter_side and picture.path is not None:
-        return Image.open(picture.path)
+        return picture.original()
     return Image.fromarray(picture.pixels)
 
 
@@ -114,8 +114,8 @@ class DataSet:
     """Labelled pictures in three splits; `load_data` makes it.
 
     `digest` is the SHA-256 over class names, relative paths, sizes, contents and split of every picture: the same data
-    has the same digest anywhere. `native_resolution` is the median shorter side in pixels. `flip_safe` says whether a
-    mirrored picture still belongs to its class.
+    has the same digest anywhere, in a folder, its archive or a table of the same paths. `native_resolution` is the
+    median shorter side in pixels. `flip_safe` says whether a mirrored picture still belongs to its class.
     """
 
     name: str

@@ -31,6 +31,6 @@ def _picture(row: int, label: str, pixels: np.ndarray[tuple[int, ...], np.dtype[
         split="",
         size=pixels.nbytes,
         digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
-        pixels=pixels,
+        working=lambda: pixels,
         shorter_side=8,
     )

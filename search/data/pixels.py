@@ -6,7 +6,6 @@ arrays that training and evaluation read, one per split and pre-processing rule,
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -16,6 +15,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
+from coreml_pareto.search.data.kept import Kept, fill_with_zeros
 from coreml_pareto.spaces.errors import UserError
 
 Pixels = NDArray[np.uint8]
@@ -67,31 +67,42 @@ def _write(file: IO[bytes], pixels: Pixels) -> None:
     try:
         file.write(np.ascontiguousarray(pixels).data)
     except OSError as error:
-        raise UserError(
-            f"Decoded pictures beyond the memory budget need disk space; writing failed ({error.strerror}); "
-            "free space, choose another cache folder, or use fewer images"
-        ) from error
+        raise _full(error) from error
+
+
+def _full(error: OSError) -> UserError:
+    return UserError(
+        f"Decoded pictures beyond the memory budget need disk space; writing failed ({error.strerror}); "
+        "free space, choose another folder for temporary files (TMPDIR), or use fewer images"
+    )
 
 
 class ArrayCache:
     """Arrays by key. In memory, the least recently used leave first; one above the whole budget goes to disk.
 
-    With a folder, such a file is published atomically under its key and found again by later processes; without one
-    it is removed with the process.
+    With a folder they are kept there and found again by later processes (`data.kept`), as long as the disk has room.
     """
 
     def __init__(self, budget: int = MEMORY_BUDGET, folder: Path | None = None) -> None:
-        self._budget, self._folder = budget, folder
+        self._budget, self._kept = budget, None if folder is None else Kept(folder)
         self._arrays: OrderedDict[str, Pixels] = OrderedDict()
 
     def get(self, key: str, shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels:
         """The array of this key; `fill` writes its values into the uint8 array it is given, once."""
         if key not in self._arrays:
-            fits = int(np.prod(shape)) <= self._budget
-            self._arrays[key] = _in_memory(shape, fill) if fits else self._on_disk(key, shape, fill)
+            self._arrays[key] = self._found(key, shape, fill)
         self._arrays.move_to_end(key)
         self._evict()
         return self._arrays[key]
+
+    def _found(self, key: str, shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels:
+        if self._kept is not None:
+            kept = self._kept.find(key)
+            if kept is None or kept.shape != shape:
+                kept = self._kept.keep(key, shape, fill)
+            if kept is not None:
+                return kept
+        return _in_memory(shape, fill) if int(np.prod(shape)) <= self._budget else _on_disk(shape, fill)
 
     def _evict(self) -> None:
         held = {key: array.nbytes for key, array in self._arrays.items() if not isinstance(array, np.memmap)}
@@ -101,19 +112,6 @@ class ArrayCache:
                 total -= held[key]
                 del self._arrays[key]
 
-    def _on_disk(self, key: str, shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels:
-        if self._folder is None:
-            with _anonymous_file(None) as file:
-                mapped = np.memmap(file, np.uint8, mode="w+", shape=shape)
-            fill(mapped)
-            return mapped
-        path = self._folder / f"{key}.npy"
-        if not path.exists():
-            _publish(path, shape, fill)
-        # Copy on write: the caller's array is writable (torch asks for that), the file never changes.
-        array: Pixels = np.load(path, mmap_mode="c")
-        return array
-
 
 def _in_memory(shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels:
     array = np.empty(shape, np.uint8)
@@ -121,15 +119,14 @@ def _in_memory(shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels
     return array
 
 
-def _publish(path: Path, shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(suffix=".partial", dir=path.parent)
-    os.close(handle)
-    unfinished = Path(name)
-    try:
-        mapped = np.lib.format.open_memmap(unfinished, mode="w+", dtype=np.uint8, shape=shape)  # type: ignore[no-untyped-call]
-        fill(mapped)
-        mapped.flush()
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+def _on_disk(shape: tuple[int, ...], fill: Callable[[Pixels], None]) -> Pixels:
+    """An array in a file that is removed with the process; its room is taken first: a mapping cannot tell a full disk."""
+    with _anonymous_file(None) as file:
+        try:
+            fill_with_zeros(file, int(np.prod(shape)))
+            file.flush()
+        except OSError as error:
+            raise _full(error) from error
+        mapped = np.memmap(file, np.uint8, mode="r+", shape=shape)
+    fill(mapped)
+    return mapped

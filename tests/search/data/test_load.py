@@ -72,7 +72,10 @@ def test_pixels_are_the_same_in_memory_and_on_disk(folder: Make, tmp_path: Path)
     on_disk = load_data(root, memory_budget=500, cache_folder=tmp_path / "cache").train.images(RULE)
     assert isinstance(on_disk, np.memmap)
     assert (in_memory == on_disk).all()
-    assert [path.suffix for path in (tmp_path / "cache").iterdir()] == [".npy"]
+    assert sorted(path.name[:6] for path in (tmp_path / "cache").glob("*.npy")) == sorted(
+        ["known-", load_data(root).train.digest[:6]]
+    )
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_batches_cover_the_split_in_order(folder: Make) -> None:
