@@ -175,6 +175,8 @@ class SearchSection(Section):
     """How the space is searched and when it ends (whichever comes first).
 
     `gate`: trainings are stopped that cannot enter the front.
+    `workers` processes evaluate beside the search's own; none: it evaluates itself. One that gives no sign of life for
+    `patience` is ended: a training gives one twice a second, the longest step without any takes a few minutes.
     """
 
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = Field(
@@ -187,8 +189,10 @@ class SearchSection(Section):
     packages_per_training: Annotated[int, Field(ge=1)] | Auto = Field(
         default=AUTO, description="a whole number from 1 on, or auto: every compression that may enter the front"
     )
+    workers: int | None = Field(default=None, ge=1, description=_FROM_1)
+    patience: str = Field(default="30m", description="a duration such as 10m or 1h")
 
-    @field_validator("timeout", mode="before")
+    @field_validator("timeout", "patience", mode="before")
     @classmethod
     def _spelled(cls, value: object) -> object:
         return f"{value}s" if isinstance(value, int | float) and not isinstance(value, bool) else value
@@ -197,6 +201,11 @@ class SearchSection(Section):
     def seconds(self) -> float | None:
         """The timeout in seconds."""
         return None if self.timeout is None else parse_duration(self.timeout)
+
+    @property
+    def patience_seconds(self) -> float:
+        """The patience in seconds."""
+        return parse_duration(self.patience)
 
 
 @final
@@ -259,7 +268,7 @@ class Plan(Section):
         select(self.objectives)
         if self.limits:
             select(self.limits)
-        _ = self.bounds, self.search.seconds
+        _ = self.bounds, self.search.seconds, self.search.patience_seconds
         for teacher in self.distillation.teachers:
             if teacher != NONE and not is_checkpoint(teacher):
                 family_of(teacher)

@@ -1,7 +1,7 @@
 """Who evaluates candidates?  A crew: it takes jobs while it has room and hands back how each ended.
 
-`Alone` is the search's own process, one job at a time. The session asks, tells and shows; whoever evaluates sees no
-study.
+`Alone` is the search's own process, one job at a time; `workers.pool` are processes of their own. The session asks, tells
+and shows; whoever evaluates sees no study.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol, final
+from typing import TYPE_CHECKING, Protocol, final
 
 from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.outcome import Outcome, OutOfTime, Stopped
-from coreml_pareto.search.stages.train import Step
-from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate
+
+if TYPE_CHECKING:  # torch takes seconds to import, and a worker begins with this module
+    from coreml_pareto.search.stages.train import Step
+    from coreml_pareto.search.trial import Laboratory
 
 
 @final

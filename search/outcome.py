@@ -70,5 +70,5 @@ class Stopped(Exception):
     """A candidate need not go on; its checkpoint stays, in case it has to after all."""
 
     def __init__(self, pruned: Pruned) -> None:
-        super().__init__(pruned.reason)
+        super().__init__(pruned)  # whole: a worker's verdict travels through a pipe
         self.pruned = pruned

@@ -11,6 +11,7 @@ from pathlib import Path
 from coreml_pareto.search import budget
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.data import DataSet, load_data
+from coreml_pareto.search.data.picture import Progress
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import check_device
 from coreml_pareto.search.stages.trained import open_checkpoint
@@ -21,6 +22,9 @@ from coreml_pareto.spaces.compression import CALIBRATION_IMAGES
 from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.weights import POLICIES, check_policy
+
+BUDGET = ("trials", "timeout", "workers", "patience")
+"""Keys of the section `search` that another session of the same run may change."""
 
 
 def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Plan, DataSet]:
@@ -37,17 +41,22 @@ def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Pla
     return plan, limited(data, plan)
 
 
+def read(plan: Plan, progress: Progress | None = None) -> DataSet:
+    """Read the pictures of a plan, as many as they are: see `limited`."""
+    splits = plan.splits
+    return load_data(
+        str(plan.data), seed=splits.seed, validation_share=splits.validation, test_share=splits.test,
+        max_broken_share=splits.max_broken, limit=splits.limit, progress=progress,
+    )  # fmt: skip
+
+
 def _load(plan: Plan, screen: Screen) -> DataSet:
     if plan.data is None:
         raise UserError(
             "A search needs pictures: give --data DIR (one folder per class), a .tar, a .csv, hf:NAME, or --data digits."
         )
     screen.note(f"reading {plan.data}")
-    splits = plan.splits
-    data = load_data(
-        plan.data, seed=splits.seed, validation_share=splits.validation, test_share=splits.test,
-        max_broken_share=splits.max_broken, limit=splits.limit,
-    )  # fmt: skip
+    data = read(plan)
     screen.say(f"{data.name}: {len(data.classes)} classes")
     for line in data.report.lines():
         screen.say(f"  {line}")
@@ -81,7 +90,7 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
 
 
 def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataSet, folder: Path) -> None:
-    """Refuse to mix two studies in one folder; the budget may change."""
+    """Refuse to mix two studies in one folder; the budget and the workers may change."""
     if stored.get("data_digest") != data.digest:
         raise UserError(
             f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
@@ -97,7 +106,7 @@ def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataS
 def _without_budget(section: object) -> object:
     if not isinstance(section, dict):
         return section
-    return {key: value for key, value in section.items() if key not in ("trials", "timeout")}
+    return {key: value for key, value in section.items() if key not in BUDGET}
 
 
 def _check_calibration(plan: Plan, images: int) -> None:

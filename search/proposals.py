@@ -22,7 +22,7 @@ from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import Study
+from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.compression import spell
@@ -36,7 +36,7 @@ PATIENCE = 3
 @final
 @dataclass(frozen=True)
 class Proposals:
-    """Puts candidates in line; `seen` are all results so far by the candidate's digest."""
+    """Puts candidates in line; `seen` are all results so far by the candidate's digest, `running` is what is at work."""
 
     plan: Plan
     space: Space
@@ -44,6 +44,7 @@ class Proposals:
     laboratory: Laboratory
     gate: Gate
     seen: Mapping[str, Result]
+    running: Mapping[int, Asked]
 
     def missing(self) -> None:
         """Put in line what a kill kept out, of the compressions of the last training."""
@@ -85,19 +86,24 @@ class Proposals:
     def fresh(self) -> None:
         """Where the sampler does nothing but repeat, put a candidate in line that is new, near the last one if any is."""
         repeated = self.study.repeated()
-        if len(repeated) < PATIENCE:
-            return
+        if len(repeated) >= PATIENCE:
+            self.near(repeated[0])
+
+    def near(self, candidate: Candidate) -> bool:
+        """Put a candidate in line that is neither seen nor at work, near this one if any is; tell whether one was found."""
+        taken = {*self.seen, *(asked.candidate.digest for asked in self.running.values())}
         draws = random.Random(digest_of([self.plan.search.seed, self.study.told()]))
-        near = [c for c in self.space.neighbours(repeated[0]) if c.digest not in self.seen]
+        near = [c for c in self.space.neighbours(candidate) if c.digest not in taken]
         for _ in range(1000):
             fresh = draws.choice(near) if near else self.space.decode(lambda knob: draws.choice(knob.choices))
-            if fresh.digest not in self.seen:
+            if fresh.digest not in taken:
                 self.study.enqueue(fresh)
-                return
+                return True
+        return False
 
     def _further(self, result: Result) -> list[Candidate]:
         """Return other compressions of a network just trained; none where the trial found its training done."""
-        candidate, others = result.candidate, (r for r in self.seen.values() if r.trial < result.trial)
+        candidate, others = result.candidate, (r for r in self.seen.values() if r.trial != result.trial)
         if not isinstance(result.outcome, Scored) or any(same_training(candidate, r.candidate) for r in others):
             return []
         choices = [c for c in self.space.compressions if spell(c) != spell(candidate.compression)]
@@ -114,12 +120,15 @@ class Proposals:
 
     def _rests(self) -> bool:
         """Whether no more promotions than trainings on the lowest rung were asked."""
-        trainings = {(r.candidate.network, r.candidate.recipe): r for r in self.seen.values()}
-        rungs = [self.space.rung_of(r.candidate) for r in trainings.values()]
-        promoted = sum(
-            1 for r, rung in zip(trainings.values(), rungs, strict=True) if rung and self._trained(r, rung - 1)
-        )
+        trainings = {(candidate.network, candidate.recipe): candidate for candidate in self._asked()}.values()
+        rungs = [self.space.rung_of(candidate) for candidate in trainings]
+        promoted = sum(1 for one, rung in zip(trainings, rungs, strict=True) if rung and self._tried(one, rung - 1))
         return promoted < rungs.count(0)
+
+    def _asked(self) -> list[Candidate]:
+        """Return what was asked until now, what is at work included."""
+        ended = [result.candidate for result in self.seen.values()]
+        return ended + [asked.candidate for asked in self.running.values()]
 
     def _promotion(self) -> Candidate | None:
         """Return the most balanced member of the front of a rung, one rung higher; the highest rung first.
@@ -130,7 +139,7 @@ class Proposals:
         for rung in reversed(self.space.ladder[:-1]) if self._rests() else ():
             below = [r for r in self.seen.values() if self.space.rung_of(r.candidate) <= rung]
             for member in self._balanced_first(front(self.study.run_of(below))):
-                if self.space.rung_of(member.candidate) == rung and not self._trained(member, rung + 1):
+                if self.space.rung_of(member.candidate) == rung and not self._tried(member.candidate, rung + 1):
                     return self.space.on_rung(member.candidate, rung + 1)
         return None
 
@@ -139,14 +148,14 @@ class Proposals:
         order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
         return [members[i] for i in order]
 
-    def _trained(self, result: Result, rung: int) -> bool:
-        """Whether this network was tried by this recipe on another rung."""
-        other = self.space.on_rung(result.candidate, rung)
-        return any(same_training(other, r.candidate) for r in self.seen.values())
+    def _tried(self, candidate: Candidate, rung: int) -> bool:
+        """Whether this network was asked by this recipe on another rung."""
+        other = self.space.on_rung(candidate, rung)
+        return any(same_training(other, asked) for asked in self._asked())
 
     def _baseline(self) -> Candidate | None:
         """Return one plain candidate of a family that has none yet (fp16 where the limits allow), the quickest first."""
-        tried = {result.candidate.network for result in self.seen.values()}
+        tried = {candidate.network for candidate in self._asked()}
         network = next((network for network in budget.baselines(self.space) if network not in tried), None)
         if network is None:
             return None
@@ -159,7 +168,9 @@ class Proposals:
         return self._within_limits(self.space.decode(choose_from(values)))
 
     def _revival(self) -> Candidate | None:
-        return next((result.candidate for result in self.seen.values() if self.revived(result)), None)
+        at_work = [asked.candidate for asked in self.running.values()]
+        stopped = (result for result in self.seen.values() if result.candidate not in at_work)
+        return next((result.candidate for result in stopped if self.revived(result)), None)
 
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""

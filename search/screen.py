@@ -1,4 +1,4 @@
-"""What a person sees while a search runs: a live line for the training on a terminal, plain lines elsewhere."""
+"""What a person sees while a search runs: a live line for each trial at work on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import final
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
@@ -19,7 +19,7 @@ from coreml_pareto.spaces.compression import describe, spell
 
 @final
 class Screen:
-    """Prints what happens; `live` shows one changing line on a terminal."""
+    """Prints what happens; on a terminal changing lines show what is at work: the search's own, and one for each trial."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
@@ -33,7 +33,8 @@ class Screen:
             transient=True,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=None, detail="", visible=False)
+        self._own = self._progress.add_task("", total=None, detail="", visible=False)
+        self._of_trials: dict[int, TaskID] = {}
         self._warned: set[tuple[str, str]] = set()
 
     def __enter__(self) -> Screen:
@@ -50,16 +51,35 @@ class Screen:
     def _print(self, marked: str) -> None:
         self.console.print(marked, highlight=False, emoji=False, soft_wrap=not self.console.is_terminal)
 
-    def note(self, text: str) -> None:
-        """Name what is being done now."""
-        self._progress.update(self._task, description=escape(text), total=None, completed=0, detail="", visible=True)
+    def note(self, text: str, trial: int | None = None) -> None:
+        """Name what is being done now, by the search itself or by one of several trials at work."""
+        if trial is not None:
+            self._progress.update(self._own, visible=False)
+            text = f"trial {trial}: {text}"
+        self._progress.update(
+            self._line(trial), description=escape(text), total=None, completed=0, detail="", visible=True
+        )
 
-    def step(self, done: float, epochs: int, loss: float, top1: float | None, seconds_left: float) -> None:
+    def step(
+        self, done: float, epochs: int, loss: float, top1: float | None, seconds_left: float, trial: int | None = None
+    ) -> None:
         """Show where a training stands: epoch, loss, top-1 (of the torch network, for orientation), time left."""
         reached = "" if top1 is None else f"top-1 {top1:.1%}  "
         running = min(epochs, int(done) + 1)
         detail = f"epoch {running}/{epochs}  loss {loss:.3f}  {reached}{spell_duration(seconds_left)} left"
-        self._progress.update(self._task, total=epochs, completed=done, detail=detail)
+        self._progress.update(self._line(trial), total=epochs, completed=done, detail=detail)
+
+    def ended(self, trial: int) -> None:
+        """Take away the line of a trial that is no longer at work."""
+        if trial in self._of_trials:
+            self._progress.remove_task(self._of_trials.pop(trial))
+
+    def _line(self, trial: int | None) -> TaskID:
+        if trial is None:
+            return self._own
+        if trial not in self._of_trials:
+            self._of_trials[trial] = self._progress.add_task("", total=None, detail="")
+        return self._of_trials[trial]
 
     def result(self, result: Result, over: Sequence[str], count: str) -> None:
         """Print one finished trial on one line; `over`: the limits that it breaks, `count`: how far the search is."""

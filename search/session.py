@@ -27,8 +27,11 @@ from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import GLANCE, Step
 from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
-from coreml_pareto.search.study import STORE, Asked, Study
+from coreml_pareto.search.study import LOGS, STORE, Asked, Study
 from coreml_pareto.search.trial import open_laboratory
+from coreml_pareto.search.workers import share
+from coreml_pareto.search.workers.laboratory import OPENER, Order
+from coreml_pareto.search.workers.pool import Pool, Terms
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Space
 
@@ -58,11 +61,12 @@ class _Session:
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
         self.laboratory = open_laboratory(plan, data, Store(folder / STORE), self._announce, evidence)
-        self.crew: Crew = Alone(self.laboratory, self, lambda: self.clock.seconds)
         self.seen = {result.candidate.digest: result for result in self.study.results()}
-        self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
-        self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.gate, self.seen)
         self.running: dict[int, Asked] = {}
+        self.aside: list[Asked] = []  # asked once more while the same candidate is at work
+        self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
+        self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.gate, self.seen, self.running)
+        self.crew = self._crew()
         self.out_of_time = False
         clock.before = float(self.study.facts().get("seconds", 0.0))
 
@@ -76,7 +80,7 @@ class _Session:
         self.proposals.missing()
         try:
             while True:
-                while self.crew.room and not self._spent():
+                while self.crew.room and not self._spent() and self._something_new():
                     self._assign()
                 if not self.running:
                     break
@@ -87,6 +91,20 @@ class _Session:
         if self.out_of_time:
             limit = self.plan.search.timeout
             self.screen.say(f"The time of {limit} is over; the training in progress is kept for a longer one.")
+
+    def _crew(self) -> Crew:
+        """Return who evaluates: the search itself, or as many workers as the plan names."""
+        workers = self.plan.search.workers
+        if workers is None:
+            return Alone(self.laboratory, self, lambda: self.clock.seconds)
+        if workers > share.cores():
+            self.screen.say(
+                f"{workers} workers share {share.cores()} cores: each has one thread, and waits for others."
+            )
+        order = Order(self.plan, self.folder, self.data.digest)
+        gpus = share.gpus(self.plan.training.device)
+        terms = Terms(OPENER, order, workers, self.plan.search.patience_seconds, self.folder / LOGS, gpus)
+        return Pool(terms, self, self._announce, self._late, lambda: self.clock.seconds)
 
     def finish(self) -> Run:
         """Read the test split for the packages of the front, write front.csv, return the run."""
@@ -105,18 +123,26 @@ class _Session:
 
     def note(self, job: Job, doing: str) -> None:
         """Show what is being done now."""
-        self.screen.note(doing)
+        self.screen.note(doing, self._line(job))
 
     def step(self, job: Job, step: Step) -> Verdict:
         """Show where a training stands; end it where the time is over and something can be shown for it."""
-        self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left)
-        limit = self.plan.search.seconds
-        if limit is not None and self.clock.seconds > limit and self._scored():
+        self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left, self._line(job))
+        if self._late():
             return OutOfTime()
         if step.stage != "training" or step.done != len(step.curve):
             return None
         pruned = self.gate.training(job.candidate, job.parent, step.curve, self.seen.values())
         return Stopped(pruned) if pruned else None
+
+    def _line(self, job: Job) -> int | None:
+        """Whose line of the screen a job has: its own where several may be at work."""
+        return None if self.plan.search.workers is None else job.number
+
+    def _late(self) -> bool:
+        """Whether the time is over and something can be shown for it."""
+        limit = self.plan.search.seconds
+        return limit is not None and self.clock.seconds > limit and self._scored()
 
     def packaged(self, job: Job, known: Score) -> Verdict:
         """Spare the measurement of a package that cannot enter the front."""
@@ -124,13 +150,19 @@ class _Session:
         return Stopped(pruned) if pruned else None
 
     def _assign(self) -> None:
-        """Ask for a candidate and hand it to the crew; one that was evaluated before is told at once."""
+        """Ask for a candidate and hand it to the crew; one that was evaluated before is told at once.
+
+        One that is at work already is put aside until it is known how that ends.
+        """
         self.proposals.next()
         asked = self.study.ask(self.proposals.rung)
         earlier = self.seen.get(asked.candidate.digest)
         if earlier is not None and not self.proposals.revived(earlier):
             self.study.repeat(asked, earlier)
             self.proposals.fresh()
+            return
+        if any(asked.candidate == other.candidate for other in self.running.values()):
+            self.aside.append(asked)
             return
         parent = parent_of(asked.candidate, self.seen.values()) if self.plan.training.inherit else None
         self.study.inherits(asked, parent)
@@ -141,6 +173,7 @@ class _Session:
         """Tell an outcome, show it, and put in line what it suggests."""
         job, outcome, seconds = finished.job, finished.outcome, finished.seconds
         asked = self.running.pop(job.number)
+        self.screen.ended(job.number)
         if outcome is None:
             self.out_of_time = True
             return
@@ -148,6 +181,7 @@ class _Session:
         self.study.note("seconds", self.clock.seconds)
         result = Result(job.number, job.candidate, outcome, seconds=seconds, parent=job.parent)
         self.seen[asked.candidate.digest] = result
+        self._tell_aside(result)
         self.screen.result(result, self.laboratory.over(result.score), self._count())
         self._check_start()
         self.proposals.after(result)
@@ -167,6 +201,18 @@ class _Session:
             self.screen.say(
                 f"Asking again for {len(again)} that were refused and keep the limits by imported measurements."
             )
+
+    def _tell_aside(self, result: Result) -> None:
+        """Tell the repetitions that waited for a result."""
+        for asked in [asked for asked in self.aside if asked.candidate == result.candidate]:
+            self.aside.remove(asked)
+            self.study.repeat(asked, result)
+
+    def _something_new(self) -> bool:
+        """Where asking only repeats what is at work, put another candidate in line; False if there is none."""
+        if len(self.aside) < PATIENCE or self.study.waiting():
+            return True
+        return self.proposals.near(self.aside[-1].candidate)
 
     def _spent(self) -> bool:
         if self.out_of_time:

@@ -10,9 +10,10 @@
 A limit whose reading is not known has the constraint 0, neither broken nor kept with room: the `gp` sampler wants the
 same constraints of every trial, and to the others a 0 is as good as none.
 
-The sampler is rebuilt before each ask from the study's seed and the number of trials told, so a resumed search asks
-what an uninterrupted one would. Each trial keeps its candidate, outcome and readings as user attributes: the SQLite
-file is the record, and any Optuna tool can open it. Heavy files lie in the store.
+The sampler is rebuilt before each ask from the study's seed and the number of trials asked, so a resumed search asks
+what an uninterrupted one would (one trial at a time: of several at work at once, who ends first is chance). Each trial
+keeps its candidate, outcome and readings as user attributes: the SQLite file is the record, and any Optuna tool can open
+it. Heavy files lie in the store.
 
 A trial is told by several commits, its state the last: until then it counts as unfinished, whatever it already holds,
 and is asked again.
@@ -51,6 +52,7 @@ DATABASE = "study.db"
 PLAN = "study.yaml"
 REQUEST = "request.json"
 STORE = "store"
+LOGS = "logs"
 INTERRUPTED = "interrupted"
 SECONDS = 60  # to wait for another process that writes into the database
 FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stands in line
@@ -106,11 +108,18 @@ class Study:
         """Make room for trials that a killed process left unfinished; return how many.
 
         Those that stood in line stand at their old place again. One that the sampler drew is simply forgotten: the
-        sampler, rebuilt from the same seed and trials, draws it again. A kill between two of these commits loses none.
+        sampler, rebuilt from the same seed and trials, draws it again. Of several that were at work at once it would not,
+        for it had not seen what the others ended with: these are put in line at their place, too, and what was trained
+        of them is not lost. A kill between two of these commits loses none.
         """
-        stale = self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        stale = self._running()
+        several = len(stale) > 1 or (self.plan.search.workers or 1) > 1
         for trial in stale:
-            if FIXED in trial.system_attrs:
+            in_line = FIXED in trial.system_attrs
+            if several and not in_line and "candidate" in trial.user_attrs:
+                self._study._storage.set_trial_system_attr(trial._trial_id, FIXED, trial.params)
+                in_line = True
+            if in_line:
                 self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
             else:
                 self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
@@ -127,8 +136,11 @@ class Study:
         return tuple(self.space.decode(choose_from(trial.system_attrs[FIXED])) for trial in trials)
 
     def ask(self, rung: Callable[[str], int] = lambda backbone: 0) -> Asked:
-        """Return the next candidate to evaluate; on which rung a backbone's new networks are trained, `rung` says."""
-        seed = int(digest_of([self.plan.search.seed, self.told()])[:8], 16)
+        """Return the next candidate to evaluate; on which rung a backbone's new networks are trained, `rung` says.
+
+        Optuna's TPE keeps away from those that are at work ("constant liar").
+        """
+        seed = int(digest_of([self.plan.search.seed, self.told() + len(self._running())])[:8], 16)
         with _unexcited():
             self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
             trial = self._study.ask()
@@ -202,6 +214,10 @@ class Study:
             results=tuple(results),
             strict=self.plan.strict,
         )
+
+    def _running(self) -> list[FrozenTrial]:
+        """Return the trials that were asked and not told, by number."""
+        return self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
 
     def _told(self) -> list[FrozenTrial]:
         """Return the finished trials in their order, interrupted attempts left out."""

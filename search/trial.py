@@ -124,6 +124,7 @@ class Laboratory:
             tuning = Tuning(self.trainer, _as_stage(witness.step, stage), teacher)
             package = self.packager.package(trained, candidate.compression, tuning)
             stage = "score"
+            witness.note(f"scoring {candidate.network.label}, {describe(candidate.compression)}")
             return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
         except OutOfTime:
             raise

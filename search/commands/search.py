@@ -15,6 +15,7 @@ _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
 _TRIALS = "Packages scored, infeasible or pruned; failures do not count."
+_WORKERS = "Processes that evaluate, each with its share of the cores or a GPU. [default: none but the search itself]"
 _UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
 
 
@@ -33,6 +34,7 @@ def search_command(
     ios: Annotated[int | None, typer.Option(help=_IOS, rich_help_panel="Target")] = None,
     device: Annotated[str | None, typer.Option(help="Whose latency; see `devices`.", rich_help_panel="Target")] = None,
     compute_units: Annotated[str | None, typer.Option(help=_UNITS, rich_help_panel="Target")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help=_WORKERS)] = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler, the trainings and drawn splits.")] = None,
 ) -> None:
     """Search networks, distillation and compression together; every candidate is a saved, verified Core ML package.
@@ -60,7 +62,7 @@ def search_command(
         strict=strict or None,
         limits=_given(**limits),
         target=_given(device=device, os=ios, compute_units=compute_units),
-        search=_given(trials=trials, timeout=timeout, seed=seed),
+        search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed),
         splits=_given(seed=seed),
     )
     plan = load_plan(study, overrides)

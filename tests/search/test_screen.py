@@ -81,3 +81,30 @@ def test_layers_that_are_not_as_asked_are_told_once_for_each_backbone_and_compre
 def test_a_package_that_is_gone_breaks_nothing(result_at: Callable[..., Result]) -> None:
     told = _printed(lambda screen: screen.result(_scored(result_at, "a", "w8a8"), (), ""))
     assert told.count("\n") == 1 and "top-1 90.0%" in told
+
+
+def test_on_a_terminal_each_trial_at_work_has_a_line_until_it_ends() -> None:
+    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+
+    def lines() -> list[str]:
+        shown = Console(file=io.StringIO(), width=120)
+        shown.print(screen._progress.get_renderable())
+        assert isinstance(shown.file, io.StringIO)
+        return [line.strip() for line in shown.file.getvalue().splitlines() if line.strip()]
+
+    screen = Screen(console)
+    screen.note("reading [pictures]")
+    assert len(lines()) == 1 and "reading [pictures]" in lines()[0]
+    screen.note("training a[b]", 7)
+    screen.step(0.5, 4, 2.0, 0.25, 8.0, 12)
+    screen.step(1.5, 4, 1.0, None, 9.0, 7)
+    first, second = lines()
+    assert "trial 7: training a[b]" in first and "epoch 2/4  loss 1.000  9 s left" in first
+    assert "epoch 1/4  loss 2.000  top-1 25.0%  8 s left" in second
+    screen.ended(7)
+    screen.ended(7)
+    (left,) = lines()
+    assert "loss 2.000" in left
+    screen.ended(12)
+    screen.note("test accuracy of trial 12")
+    assert len(lines()) == 1 and "test accuracy" in lines()[0]

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +67,62 @@ def test_small_files_are_replaced_whole(tmp_path: Path) -> None:
     write_atomically(path, "new")
     assert path.read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def _make_slowly(root: Path, held: Any, made: Any) -> None:
+    def make(work: Path) -> None:
+        held.set()
+        time.sleep(1.0)
+        (work / "answer").write_text(str(os.getpid()))
+        made.value += 1
+
+    Store(root).produce("stage", "key", make)
+
+
+def test_what_another_process_is_making_is_waited_for_and_made_once(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    held, made, waits = spawn.Event(), spawn.Value("i", 0), list[float]()
+    other = spawn.Process(target=_make_slowly, args=(tmp_path, held, made))
+    other.start()
+    assert held.wait(60)
+    store = Store(tmp_path, lambda: waits.append(time.monotonic()))
+    answer = store.produce("stage", "key", lambda work: pytest.fail("made twice"))
+    assert (answer / "answer").read_text() == str(other.pid) and made.value == 1 and waits
+    assert list((tmp_path / ".work").iterdir()) == []
+    other.join()
+
+
+def test_what_is_raised_while_waiting_is_passed_on(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    held, made = spawn.Event(), spawn.Value("i", 0)
+    other = spawn.Process(target=_make_slowly, args=(tmp_path, held, made))
+    other.start()
+    assert held.wait(60)
+
+    def over() -> None:
+        raise TimeoutError
+
+    with pytest.raises(TimeoutError):
+        Store(tmp_path, over).produce("stage", "key", lambda work: pytest.fail("made twice"))
+    other.join()
+    assert made.value == 1 and (tmp_path / "stage" / "key").is_dir()
+
+
+def test_who_waited_for_a_maker_that_was_killed_goes_on_with_its_work(tmp_path: Path) -> None:
+    spawn = multiprocessing.get_context("spawn")
+    other = spawn.Process(target=_write_slowly, args=(tmp_path,))
+    other.start()
+    while not (tmp_path / ".work" / "stage-key" / "20").exists():
+        time.sleep(0.01)
+
+    def kill() -> None:
+        assert other.pid
+        os.kill(other.pid, signal.SIGKILL)
+        other.join()
+
+    found: list[bool] = []
+    Store(tmp_path, kill).produce("stage", "key", lambda work: found.append((work / "20").exists()))
+    assert found == [True] and other.exitcode == -signal.SIGKILL
 
 
 def _write_slowly(root: Path) -> None:

@@ -289,6 +289,55 @@ def test_recovery_forgets_what_the_sampler_drew_and_keeps_the_line(tmp_path: Pat
     assert states.count(TrialState.RUNNING) == 0 and states.count(TrialState.WAITING) == 3
 
 
+@pytest.mark.parametrize("workers", [None, 3])
+def test_recovery_of_several_at_work_keeps_their_order_whether_drawn_or_put_in_line(
+    tmp_path: Path, workers: int | None
+) -> None:
+    """What was drawn stands where it was asked: what was trained of it is not lost. The same if killed in recovery."""
+    study = _open(tmp_path)
+    line = _some(2)
+    for candidate in line:
+        study.enqueue(candidate)
+    asked = [study.ask().candidate for _ in range(4)]
+    assert asked[:2] == line
+    resumed = _open(tmp_path, _plan(search=PLAN["search"] | {"workers": workers}))
+    assert resumed.recover() == 4 and resumed.waiting() == tuple(asked)
+    assert [resumed.ask().candidate for _ in range(4)] == asked
+    assert _open(tmp_path).recover() == 4
+    assert [trial.number for trial in _trials(tmp_path)] == [0, 1, 2, 3]
+    assert [_tell_failed(resumed) for _ in range(4)] == asked and resumed.told() == 4
+
+
+def test_of_several_workers_a_single_one_left_is_put_in_line(tmp_path: Path) -> None:
+    """It was drawn beside others that have ended since: the sampler would draw another."""
+    study = _open(tmp_path, plan := _plan(search=PLAN["search"] | {"workers": 2}))
+    first, second = study.ask(), study.ask()
+    study.tell(first, Failed("training", "made up"), 0.0)
+    resumed = _open(tmp_path, plan)
+    assert resumed.recover() == 1 and resumed.waiting() == (second.candidate,)
+
+
+def test_one_that_was_killed_while_it_was_asked_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not all of its choices are known."""
+    study = _open(tmp_path, plan := _plan(search=PLAN["search"] | {"workers": 2}))
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Trial, "set_user_attr", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(KeyboardInterrupt):
+            study.ask()
+    resumed = _open(tmp_path, plan)
+    assert resumed.recover() == 1 and resumed.waiting() == () and resumed.told() == 0
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+def test_those_at_work_count_for_the_next_draw(tmp_path: Path, sampler: str) -> None:
+    """Ten asked at once are not one candidate ten times over, and the same in every search of this seed."""
+    plan = _plan(search=PLAN["search"] | {"sampler": sampler})
+    first, second = (_open(tmp_path / name, plan) for name in "ab")
+    asked = [first.ask().candidate for _ in range(10)]
+    assert asked == [second.ask().candidate for _ in range(10)]
+    assert len(set(asked)) > 5
+
+
 class Interrupted:
     """Lets a trial write so many attributes; the next is written, too, and then somebody presses Ctrl-C."""
 
