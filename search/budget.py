@@ -20,7 +20,7 @@ from torch import nn
 
 from coreml_pareto.search.config import AUTO, RESOLUTIONS, Plan
 from coreml_pareto.search.data import DataSet
-from coreml_pareto.search.stages.train import pick_device
+from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.teaching import own_teachers, teacher_network, teacher_networks
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.distillation import NONE

@@ -27,6 +27,7 @@ from coreml_pareto.search.commands.measure import measure_command
 from coreml_pareto.search.commands.search import search_command
 from coreml_pareto.search.commands.sensitivity import sensitivity_command
 from coreml_pareto.search.commands.space import space_command
+from coreml_pareto.search.commands.store import store_app
 from coreml_pareto.search.commands.verify import verify_command
 from coreml_pareto.spaces.errors import UserError
 
@@ -46,6 +47,7 @@ app.command("front", rich_help_panel=_RUNS)(front_command)
 app.command("best", rich_help_panel=_RUNS)(best_command)
 app.command("device-kit", rich_help_panel=_RUNS)(device_kit_command)
 app.command("import-measurements", rich_help_panel=_RUNS)(import_measurements_command)
+app.add_typer(store_app, name="store", rich_help_panel=_RUNS)
 app.command("evaluate", rich_help_panel=_PACKAGES)(evaluate_command)
 app.command("estimate", rich_help_panel=_PACKAGES)(estimate_command)
 app.command("inspect", rich_help_panel=_PACKAGES)(inspect_command)

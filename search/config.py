@@ -220,6 +220,10 @@ class Plan(Section):
     data: str | None = Field(
         default=None, description="a folder of pictures, its .tar, a .csv of paths and labels, hf:NAME, or digits"
     )
+    store: str | None = Field(
+        default=None,
+        description="a folder or URL that runs and machines share, such as /shared/store or s3://bucket/store, or null",
+    )
     splits: Splits = Splits()
     networks: Networks = Networks()
     distillation: DistillationSpace = DistillationSpace()

@@ -1,14 +1,16 @@
-"""Who may write into a run folder? One search at a time; `front` and `best` read it meanwhile.
+"""Who may write into a run folder, and who makes a result that several want?
 
-The lock is a `flock` on RUN/.lock, so the kernel frees it however a process ends, SIGKILL included, and no stale lock
-is ever left to be removed by hand.
+One search at a time writes into a run folder; `front` and `best` read it meanwhile. Of several processes that want the
+same result of a store one makes it, the others wait. The locks are `flock`s on files (RUN/.lock), so the kernel frees them
+however a process ends, SIGKILL included, and no stale lock is ever left to be removed by hand.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -18,6 +20,8 @@ if sys.platform != "win32":
     import fcntl
 
 LOCK = ".lock"
+PULSE = 0.5
+"""Seconds between two looks at a lock that somebody else holds."""
 
 
 @contextmanager
@@ -36,6 +40,50 @@ def sole_search(folder: Path) -> Iterator[None]:
     finally:
         _tidy(folder, made)
         os.close(handle)  # and with it the lock
+
+
+@contextmanager
+def turn(path: Path, waiting: Callable[[], None]) -> Iterator[None]:
+    """Hold the lock on a file for the time of a `with`; where the file system has no locks, nobody waits.
+
+    Args:
+        waiting: called between two looks while another process holds it; what it raises ends the wait.
+    """
+    while (handle := _try(path)) is None:
+        waiting()
+        time.sleep(PULSE)
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)  # and with it the lock
+
+
+def held(path: Path) -> bool:
+    """Whether some process holds the lock on a file."""
+    if not path.is_file():
+        return False
+    handle = _try(path)
+    if handle is not None:
+        os.close(handle)
+    return handle is None
+
+
+def _try(path: Path) -> int | None:
+    """Return the open and locked file; None if another process holds it, or removed it when it was done."""
+    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+    if sys.platform != "win32":
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            return None
+        except OSError:
+            return handle  # some network file systems have no locks
+    if os.fstat(handle).st_nlink:
+        return handle
+    os.close(handle)
+    return None
 
 
 def _take(folder: Path) -> int:

@@ -13,10 +13,18 @@ from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.data.picture import Progress
 from coreml_pareto.search.screen import Clock, Screen
-from coreml_pareto.search.stages.train import check_device
+from coreml_pareto.search.stages.device import check_device
 from coreml_pareto.search.stages.trained import open_checkpoint
-from coreml_pareto.search.store import installed_version, tool_versions, write_atomically
-from coreml_pareto.search.study import PLAN, REQUEST
+from coreml_pareto.search.store import (
+    Folder,
+    Shelf,
+    installed_version,
+    open_shelf,
+    require_usable,
+    tool_versions,
+    write_atomically,
+)
+from coreml_pareto.search.study import PLAN, REQUEST, STORE
 from coreml_pareto.search.teaching import teacher_networks
 from coreml_pareto.spaces.compression import CALIBRATION_IMAGES
 from coreml_pareto.spaces.distillation import is_checkpoint
@@ -27,18 +35,36 @@ BUDGET = ("trials", "timeout", "workers", "patience")
 """Keys of the section `search` that another session of the same run may change."""
 
 
-def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Plan, DataSet]:
-    """Return the plan with nothing left open and its pictures; the run folder is made last, when nothing is refused.
+def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Plan, DataSet, Shelf | None]:
+    """Return the plan with nothing left open, its pictures, and the store that it shares (see `shared`).
+
+    The run folder is made last, when nothing is refused.
 
     Raises:
-        UserError: bad data, a folder that holds another study, or what no trial could be made with.
+        UserError: bad data, a folder that holds another study, a store that cannot be used, or what no trial could be
+            made with.
     """
     check_device(plan.training.device)
     data = _load(plan, screen)
     _check(plan, data.classes)
     _check_calibration(plan, min(len(data.train), plan.training.images or len(data.train)))
+    shelf = shared(plan, folder)
     plan = _resolved(plan, folder, data, screen, clock)
-    return plan, limited(data, plan)
+    return plan, limited(data, plan), shelf
+
+
+def shared(plan: Plan, folder: Path) -> Shelf | None:
+    """Return the store that a study shares with others; None where that is the run's own folder.
+
+    Raises:
+        UserError: it cannot be read and written.
+    """
+    if plan.store is None:
+        return None
+    shelf = open_shelf(plan.store)
+    require_usable(shelf)
+    own = isinstance(shelf, Folder) and shelf.root.resolve() == (folder / STORE).resolve()
+    return None if own else shelf
 
 
 def read(plan: Plan, progress: Progress | None = None) -> DataSet:
@@ -80,7 +106,7 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
     if request.is_file() and (folder / PLAN).is_file():
         _check_same(json.loads(request.read_text()), asked, data, folder)
         stored = load_plan(str(folder / PLAN))
-        return stored.model_copy(update={"search": plan.search})
+        return stored.model_copy(update={"search": plan.search, "store": plan.store})
     resolved = budget.resolve(plan, data, screen.say, lambda: clock.seconds)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, dump_plan(resolved))
@@ -95,7 +121,8 @@ def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataS
         raise UserError(
             f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
         )
-    compared = [key for key in asked if key != "data"]  # one folder has many names; the digest knows it
+    # One folder of pictures has many names, the digest knows it; where results are shared does not change them.
+    compared = [key for key in asked if key not in ("data", "store")]
     changed = [key for key in compared if _without_budget(stored.get(key)) != _without_budget(asked[key])]
     if changed:
         raise UserError(
@@ -124,7 +151,7 @@ def limited(data: DataSet, plan: Plan) -> DataSet:
     if count is None or count >= len(data.train):
         return data
     train = data.train.subset(data.train.sample(count, seed=plan.splits.seed))
-    return dataclasses.replace(data, train=train, digest=f"{data.digest}-{count}")
+    return dataclasses.replace(data, train=train, digest=f"{data.digest}-{train.digest[:16]}")
 
 
 def _environment(data: DataSet) -> dict[str, object]:

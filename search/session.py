@@ -26,7 +26,7 @@ from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import GLANCE, Step
 from coreml_pareto.search.stages.trained import Trained
-from coreml_pareto.search.store import Store
+from coreml_pareto.search.store import Shelf, Store, watching_the_disk
 from coreml_pareto.search.study import LOGS, STORE, Asked, Study
 from coreml_pareto.search.trial import open_laboratory
 from coreml_pareto.search.workers import share
@@ -40,27 +40,32 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
     """Run (or go on with) a study in a run folder and return it, finished.
 
     Raises:
-        UserError: bad data, a folder that holds another study, or a study none of whose first trials can be finished.
+        UserError: bad data, a folder that holds another study, a store that cannot be used, a full disk, or a study none
+            of whose first trials can be finished.
         KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
     """
-    clock = Clock()  # reading the pictures and planning are part of the time that was given
-    plan, data = prepare(plan, folder, screen, clock)
-    session = _Session(plan, folder, data, screen, clock)
-    session.run()
-    return session.finish()
+    with watching_the_disk(folder):
+        clock = Clock()  # reading the pictures and planning are part of the time that was given
+        plan, data, shared = prepare(plan, folder, screen, clock)
+        session = _Session(plan, folder, data, screen, clock, shared)
+        session.run()
+        return session.finish()
 
 
 @final
 class _Session:
     """The loop and what it needs. It watches its crew: see `crew.Watcher`."""
 
-    def __init__(self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> None:
+    def __init__(
+        self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, shared: Shelf | None
+    ) -> None:
         self.plan, self.data, self.screen, self.folder, self.clock = plan, data, screen, folder, clock
         self.space: Space = plan.space(len(data.classes))
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
-        self.laboratory = open_laboratory(plan, data, Store(folder / STORE), self._announce, evidence)
+        store = Store(folder / STORE, shared, self._wait, screen.say)
+        self.laboratory = open_laboratory(plan, data, store, self._announce, evidence)
         self.seen = {result.candidate.digest: result for result in self.study.results()}
         self.running: dict[int, Asked] = {}
         self.aside: list[Asked] = []  # asked once more while the same candidate is at work
@@ -112,6 +117,7 @@ class _Session:
         chosen = front(run)
         tests = self.study.facts().get("test_top1", {})
         for result in chosen:
+            self._mend(result)
             if str(result.trial) not in tests and isinstance(result.outcome, Scored):
                 self.screen.note(f"test accuracy of trial {result.trial}")
                 reading = self.laboratory.test_top1(result.outcome.package, result.candidate)
@@ -120,6 +126,23 @@ class _Session:
         run = self.study.run()
         write_csv([row(result, run) for result in front(run)], self.folder / "front.csv")
         return run
+
+    def _mend(self, result: Result) -> None:
+        """Make the package of a trial again if it is gone or damaged; a training that is still there is not repeated."""
+        if not isinstance(result.outcome, Scored):
+            return
+        package = result.outcome.package
+        place = package.parent
+        if self.laboratory.store.find(place.parent.name, place.name) or package.is_dir():
+            return
+        self.screen.say(f"The package of trial {result.trial} is gone or damaged; it is made again.")
+        alone = Alone(self.laboratory, self)
+        alone.assign(Job(result.trial, result.candidate, result.parent))
+        alone.wait()
+        if not package.is_dir():
+            self.screen.say(
+                f"The package of trial {result.trial} cannot be made again: the time is over, or tools changed."
+            )
 
     def note(self, job: Job, doing: str) -> None:
         """Show what is being done now."""
@@ -134,6 +157,12 @@ class _Session:
             return None
         pruned = self.gate.training(job.candidate, job.parent, step.curve, self.seen.values())
         return Stopped(pruned) if pruned else None
+
+    def _wait(self) -> None:
+        """Show that another process makes what is needed, and wait no longer than the time allows."""
+        self.screen.note("waiting for another process that makes the same")
+        if self._late():
+            raise OutOfTime
 
     def _line(self, job: Job) -> int | None:
         """Whose line of the screen a job has: its own where several may be at work."""

@@ -30,7 +30,7 @@ from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.recover import Tuning
 from coreml_pareto.search.stages.train import Progress, Step, Trainer, preprocessing_of
 from coreml_pareto.search.stages.trained import Trained, open_checkpoint
-from coreml_pareto.search.store import Store, stage_key
+from coreml_pareto.search.store import DiskError, Store, require_disk, stage_key
 from coreml_pareto.search.teaching import teacher_network, teacher_recipe
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
 from coreml_pareto.spaces.compression import describe
@@ -98,7 +98,7 @@ class Laboratory:
     evidence: Evidence | None = None
 
     def evaluate(self, candidate: Candidate, witness: Witness, parent: str | None = None) -> Outcome:
-        """Return how a candidate ends; only the end of time and an interrupt pass through.
+        """Return how a candidate ends; only the end of time, of the disk, and an interrupt pass through.
 
         What is wrong with the study as a whole was refused before its first trial; a refusal here is this
         candidate's alone, or the first three trials all fail by it.
@@ -126,13 +126,14 @@ class Laboratory:
             stage = "score"
             witness.note(f"scoring {candidate.network.label}, {describe(candidate.compression)}")
             return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
-        except OutOfTime:
+        except (OutOfTime, DiskError):
             raise
         except Stopped as stopped:
             return stopped.pruned
         except UserError as refusal:
             return Failed(stage, str(refusal))
         except Exception as error:
+            require_disk(self.store.root, error)
             log.debug("trial failed in %s", stage, exc_info=True)
             return Failed(stage, f"{type(error).__name__}: {error}".strip())
 
@@ -198,7 +199,8 @@ class Laboratory:
             (work / "score.json").write_text(json.dumps(score_to_dict(result.score)))
 
         key = stage_key(package=package.parent.name, split=split.digest, name=name)
-        stored = self.store.produce("accuracy", key, make) / "score.json"
+        about = f"{network.label}, {name}"
+        stored = self.store.produce("accuracy", key, make, about) / "score.json"
         return score_from_dict(json.loads(stored.read_text()))
 
     def _provenance(self, trained: Trained) -> dict[str, str]:

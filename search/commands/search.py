@@ -12,6 +12,7 @@ from coreml_pareto.search.commands import options
 _STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, consulting."
 _DATA = "Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
 _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
+_STORE = "A folder or URL (s3://bucket/store) of results that runs and machines share."
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
 _TRIALS = "Packages scored, infeasible or pruned; failures do not count."
@@ -23,6 +24,7 @@ def search_command(
     study: Annotated[str | None, typer.Argument(help=_STUDY)] = None,
     data: Annotated[str | None, typer.Option(help=_DATA)] = None,
     run: Annotated[Path | None, typer.Option(help=_RUN)] = None,
+    store: Annotated[str | None, typer.Option(metavar="DIR|URL", help=_STORE)] = None,
     trials: Annotated[int | None, typer.Option(min=1, help=_TRIALS, rich_help_panel="Budget")] = None,
     timeout: Annotated[str | None, typer.Option(help="Wall-clock: 30m, 8h.", rich_help_panel="Budget")] = None,
     max_size: Annotated[str | None, typer.Option(help="e.g. 10MB", rich_help_panel="Limits")] = None,
@@ -59,6 +61,7 @@ def search_command(
     }
     overrides = _given(
         data=data,
+        store=store,
         strict=strict or None,
         limits=_given(**limits),
         target=_given(device=device, os=ios, compute_units=compute_units),
@@ -69,7 +72,9 @@ def search_command(
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
     folder = run or Path("runs") / plan.name
-    _refuse_inside_data(folder, plan.data)
+    _refuse_inside_data(folder, plan.data, "run folder", "--run")
+    if plan.store is not None and "://" not in plan.store:
+        _refuse_inside_data(Path(plan.store).expanduser(), plan.data, "store", "--store")
     console = options.console()
     with sole_search(folder), Screen(console) as screen:
         check_record(folder)
@@ -82,8 +87,8 @@ def search_command(
         raise typer.Exit(options.NOTHING_FITS)
 
 
-def _refuse_inside_data(folder: Path, data: str | None) -> None:
-    """Refuse a run folder that the next search would read as a class of pictures."""
+def _refuse_inside_data(folder: Path, data: str | None, what: str, option: str) -> None:
+    """Refuse a folder that the next search would read as a class of pictures."""
     from coreml_pareto.search.data.folder import split_folders
     from coreml_pareto.spaces.errors import UserError
 
@@ -92,8 +97,8 @@ def _refuse_inside_data(folder: Path, data: str | None) -> None:
     for top in split_folders(root) or (root,):
         if folder.resolve().is_relative_to(top.resolve()):
             raise UserError(
-                f"A run folder inside the pictures would be read as a class; got {folder} inside {top}; "
-                "choose a --run folder outside of it."
+                f"A {what} inside the pictures would be read as a class; got {folder} inside {top}; "
+                f"choose a {option} folder outside of it."
             )
 
 

@@ -50,7 +50,7 @@ def calibration_package(name: str, store: Store) -> Path:
         save(_converted(name, network, scheme), work / "model.mlpackage")
 
     key = stage_key(calibration=name, network=network.digest, scheme=scheme)
-    return store.produce("calibration", key, make) / "model.mlpackage"
+    return store.produce("calibration", key, make, f"{network.label}, {scheme}") / "model.mlpackage"
 
 
 def _converted(name: str, network: Network, scheme: str) -> Any:

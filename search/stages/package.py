@@ -26,9 +26,18 @@ from coreml_pareto.search.stages.allocate import Option
 from coreml_pareto.search.stages.compress import Plan, Weights, compress, heavy_weights
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
-from coreml_pareto.search.stages.recover import Recovered, Tuning, folded, recover, renamed, tuner, weights_in_order
+from coreml_pareto.search.stages.recover import (
+    Recovered,
+    Tuning,
+    folded,
+    recover,
+    renamed,
+    tuner,
+    tuning_recipe,
+    weights_in_order,
+)
 from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
-from coreml_pareto.search.stages.train import preprocessing_of
+from coreml_pareto.search.stages.train import lesson, preprocessing_of
 from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.stages.w8a8 import convert_w8a8
 from coreml_pareto.search.store import Store, stage_key
@@ -75,8 +84,9 @@ class Packager:
         if tuning is None:
             raise ValueError(f"{describe(compression)} is fine-tuned, and nobody says with what.")
         if compression.scheme == "w8a8":
-            taught = tuning.teacher.key if tuning.teacher else None
-            key = stage_key(source=trained.key, teacher=taught)
+            recipe = tuning_recipe(trained.recipe, compression.fine_tune_epochs)
+            read = lesson(recipe, tuning.trainer.data, trained.network, tuning.teacher)
+            key = stage_key(source=trained.key, **read)
             return self._produce(key, trained.network, compression, trained, tuning=tuning)
         plan = self._layer_plan(trained, compression) if compression.scheme == "mixed" else None
         recovered = recover(tuning.trainer, trained, compression, tuning.progress, tuning.teacher, plan)
@@ -116,7 +126,8 @@ class Packager:
                 _require_kept(target, network)
 
         package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
-        return self.store.produce("package", package_key, make) / "model.mlpackage"
+        stage, about = "package" if source else "probe", f"{network.label}, {describe(compression)}"
+        return self.store.produce(stage, package_key, make, about) / "model.mlpackage"
 
     def _write_mixed(
         self, target: Path, key: str, network: Network, compression: Compression, source: Source | None,
@@ -163,7 +174,8 @@ class Packager:
             save(model, work / "model.mlpackage")
 
         converted_key = stage_key(source=key, minimum_os=oldest, precision=precision, wrapping=self._identity(network))
-        return self.store.produce("convert", converted_key, make) / "model.mlpackage"
+        about = f"{network.label}, {precision} for iOS {oldest}" + ("" if source else ", random weights")
+        return self.store.produce("convert", converted_key, make, about) / "model.mlpackage"
 
     def _w8a8(
         self, network: Network, compression: Compression, source: Source | None, tuning: Tuning | None, work: Path

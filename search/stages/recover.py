@@ -52,11 +52,20 @@ from torch.nn.utils import parametrize
 from coreml_pareto.search.stages.compress import Layer, Plan, decided, forms_of
 from coreml_pareto.search.stages.folding import fold_batch_norm
 from coreml_pareto.search.stages.projections import Projection, projection
-from coreml_pareto.search.stages.train import Follow, Progress, Trainer, Training, glance, normalisers, preprocessing_of
+from coreml_pareto.search.stages.train import (
+    Follow,
+    Progress,
+    Trainer,
+    Training,
+    glance,
+    lesson,
+    normalisers,
+    preprocessing_of,
+)
 from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import stage_key
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
-from coreml_pareto.spaces.compression import parse, spell
+from coreml_pareto.spaces.compression import describe, parse, spell
 
 RATE = 0.5
 """Of the recipe's learning rate. Top-1 after 3 epochs on digits (57 steps), MobileNetV3-small ×0.5 @48, 98.5 % before:
@@ -136,10 +145,8 @@ def recover(
     """
     recipe = tuning_recipe(trained.recipe, compression.fine_tune_epochs)
     asked = None if plan is None else _spelt(plan)
-    key = stage_key(
-        source=trained.key, compression=compression.digest, plan=asked, recipe=recipe.digest,
-        data=trainer.data.digest, teacher=teacher.key if teacher else None,
-    )  # fmt: skip
+    read = lesson(recipe, trainer.data, trained.network, teacher)
+    key = stage_key(source=trained.key, compression=compression.digest, plan=asked, **read)
 
     def make(work: Path) -> None:
         module = folded(trained)
@@ -155,7 +162,8 @@ def recover(
         }  # fmt: skip
         training.finish(facts)
 
-    return Recovered(key, trained, trainer.store.produce("recover", key, make))
+    about = f"{trained.network.label}, {describe(compression)}"
+    return Recovered(key, trained, trainer.store.produce("recover", key, make, about))
 
 
 def tuner(

@@ -22,13 +22,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import log_softmax
 
+from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.objectives.program import Executor, Program, content_digest, load
 from coreml_pareto.objectives.program.record import LOSSLESS
 from coreml_pareto.search.stages.compress import Layer, decided, forms_of, heavy_weights, stored_bits, with_noise
 from coreml_pareto.search.stages.forms import Form
 from coreml_pareto.search.store import Store, stage_key
-from coreml_pareto.spaces.candidate import Compression
-from coreml_pareto.spaces.compression import every_compression, minimum_os, parse
+from coreml_pareto.spaces.candidate import Compression, Network
+from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
 Array = NDArray[Any]
@@ -160,12 +161,19 @@ def sensitivity(
             (work / "sensitivity.json").write_text(found.dump())
 
         key = stage_key(package=content, images=calibration.identity, compression=compression.digest)
-        return Sensitivity.load((store.produce("sensitivity", key, make) / "sensitivity.json").read_text())
+        kept = store.produce("sensitivity", key, make, f"{_network(program)}, {spell(compression)}")
+        return Sensitivity.load((kept / "sensitivity.json").read_text())
 
     found = [one(compression) for compression in compressions]
     order = {name: place for place, name in enumerate(weights)}
     effects = sorted((effect for part in found for effect in part.effects), key=lambda effect: order[effect.layer])
     return Sensitivity(tuple(effects), found[0].top1, found[0].images)
+
+
+def _network(program: Program) -> str:
+    """The label of a network of ours, the file's name of another."""
+    known = program.metadata.get(f"{PREFIX}network")
+    return Network.model_validate_json(known).label if known else program.path.name
 
 
 def variants(weights: Mapping[str, Array], compression: Compression) -> list[Variant]:

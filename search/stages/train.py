@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
 
@@ -22,12 +22,13 @@ from torch import Tensor, nn
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
+from coreml_pareto.search.stages.checkpoint import restore, save
+from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.stages.inherit import inherit
 from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
 from coreml_pareto.search.stages.trained import Trained
-from coreml_pareto.search.store import Store, stage_key
-from coreml_pareto.spaces.candidate import Network, Recipe
-from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.search.store import TRAINING_TOOLS, Store, stage_key
+from coreml_pareto.spaces.candidate import Network, Recipe, digest_of
 from coreml_pareto.spaces.families import normalisation
 from coreml_pareto.spaces.weights import Initial, initialise, state_digest
 
@@ -106,7 +107,8 @@ class Trainer:
             training.run()
             training.finish({"initial_weights": initial.weights, "parent": parent.key if parent else None})
 
-        return Trained(key, network, recipe, self.store.produce("train", key, make))
+        about = f"{network.label}, {recipe.label}"
+        return Trained(key, network, recipe, self.store.produce("train", key, make, about))
 
     def find(self, key: str) -> Trained | None:
         """Return a finished training of this store; None where it is gone."""
@@ -132,40 +134,33 @@ class Trainer:
 
     def seed(self, network: Network, recipe: Recipe) -> int:
         """Return the seed of everything that a training draws."""
-        return int(stage_key(network=network.digest, seed=recipe.seed)[:8], 16)
+        return int(digest_of([network.digest, recipe.seed])[:8], 16)
 
     def key(self, network: Network, recipe: Recipe, weights: str, teacher: Trained | None) -> str:
         """Return the store's key of a training."""
         return stage_key(
-            network=network.digest, recipe=recipe.digest, data=self.data.digest, weights=weights,
-            teacher=teacher.key if teacher else None, preprocessing=preprocessing_of(network).model_dump(),
+            TRAINING_TOOLS, network=network.digest, weights=weights, preprocessing=preprocessing_of(network).model_dump(),
+            **lesson(recipe, self.data, network, teacher),
         )  # fmt: skip
+
+
+def lesson(recipe: Recipe, data: DataSet, network: Network, teacher: Trained | None) -> dict[str, object]:
+    """Return what a training reads beside the weights that it begins with, as plain values for its key.
+
+    A teacher counts by its weights and its network, not by the name or path that the recipe calls it by; pictures count
+    with how they are varied, which follows from more than their content (handwriting is not mirrored).
+    """
+    return {
+        "recipe": recipe.model_copy(update={"teacher": None}).digest,
+        "teacher": [teacher.key, teacher.network.digest] if teacher else None,
+        "data": data.digest,
+        "augmentation": asdict(default_policy(data.flip_safe, network.resolution)),
+    }
 
 
 def preprocessing_of(network: Network) -> Preprocessing:
     """Return the one rule by which pictures become this network's input."""
     return Preprocessing(resolution=network.resolution)
-
-
-def pick_device(wish: str = "auto") -> torch.device:
-    """Return the device to train on: CUDA, else Apple's GPU, else the CPU."""
-    if wish != "auto":
-        return torch.device(wish)
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-
-
-def check_device(wish: str) -> None:
-    """Refuse a device to train on that this machine, or its torch, does not have.
-
-    Raises:
-        UserError: no such device here; the message names those that are.
-    """
-    there = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
-    if not there.get(wish, False):
-        names = ", ".join(name for name, available in there.items() if available)
-        raise UserError(f"training.device must be one that torch finds here ({names}); got {wish!r}: set it to auto.")
 
 
 @contextmanager
@@ -231,7 +226,7 @@ class Training:
     def finish(self, facts: Mapping[str, object]) -> None:
         """Write weights and record, these facts in it, and drop the checkpoint."""
         state = {name: tensor.cpu().contiguous() for name, tensor in self.module.state_dict().items()}
-        torch.save(state, self.work / "weights.pt")
+        save(state, self.work / "weights.pt")
         record = {
             "network": self.network.model_dump(), "recipe": self.recipe.model_dump(),
             "classes": self.data.classes, "data": self.data.digest, "device": str(self.device), "history": self.history,
@@ -336,16 +331,13 @@ class Training:
         }
 
     def _checkpoint(self) -> None:
-        draft = self.work / "checkpoint.draft"
-        torch.save(self._state(), draft)
-        draft.replace(self.work / "checkpoint.pt")
+        save(self._state(), self.work / "checkpoint.pt")
 
     def _restore(self) -> None:
         torch.manual_seed(self.order.initial_seed())  # dropout draws from the global generator
-        path = self.work / "checkpoint.pt"
-        if not path.exists():
+        state = restore(self.work / "checkpoint.pt")
+        if state is None:
             return
-        state = torch.load(path, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state["module"])
         if self.matcher:
             self.matcher.load_state_dict(state["matcher"])

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.measurements import kept_evidence
-from coreml_pareto.search.preparation import limited, read
+from coreml_pareto.search.preparation import limited, read, shared
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import STORE
 from coreml_pareto.search.trial import Laboratory, open_laboratory
@@ -44,4 +44,5 @@ def open_for_worker(order: Order, talk: Talk) -> Laboratory:
             "restore it, or search in another --run folder."
         )
     evidence = kept_evidence(order.run, order.plan.target.resolve())
-    return open_laboratory(order.plan, data, Store(order.run / STORE, talk.waiting), talk.announce, evidence)
+    store = Store(order.run / STORE, shared(order.plan, order.run), talk.waiting, talk.note)
+    return open_laboratory(order.plan, data, store, talk.announce, evidence)

@@ -109,7 +109,11 @@ def serve(talk: Talk) -> None:
     talk.say(Ready())
     while True:
         job: Job = talk.hear()
-        talk.say(Ended(_evaluate(laboratory, job, talk)))
+        try:
+            talk.say(Ended(_evaluate(laboratory, job, talk)))
+        except UserError as refusal:  # the disk's: no other trial would fare better
+            talk.say(Refused(str(refusal)))
+            return
 
 
 def _evaluate(laboratory: Evaluates, job: Job, talk: Talk) -> Outcome | None:

@@ -24,7 +24,7 @@ from coreml_pareto.spaces.errors import UserError
 
 COMMANDS = (
     "search", "front", "best", "device-kit", "import-measurements", "evaluate", "estimate", "inspect", "sensitivity",
-    "measure", "verify", "devices", "space",
+    "measure", "verify", "devices", "space", "store",
 )  # fmt: skip
 LIMITS = ("--max-size", "--max-latency", "--max-memory", "--max-energy", "--min-top1", "--strict")
 
@@ -196,7 +196,7 @@ def test_every_option_of_a_search_arrives_in_its_own_place(
     monkeypatch.setattr("coreml_pareto.search.session.search", capture)
     limits = ("--max-size", "3MB", "--max-latency", "4ms", "--max-memory", "5MB", "--max-energy", "6mJ")
     target = ("--ios", "18", "--device", "iPhone 14 Pro", "--compute-units", "CPU_AND_GPU")
-    end = ("--trials", "7", "--timeout", "8h", "--seed", "9")
+    end = ("--trials", "7", "--timeout", "8h", "--seed", "9", "--store", tmp_path.parent / "shared")
     answer = command(
         "search", tiny, "--data", tmp_path, "--run", tmp_path.parent / "there", *limits, "--min-top1", "0.6", "--strict",
         *target, *end,
@@ -204,6 +204,7 @@ def test_every_option_of_a_search_arrives_in_its_own_place(
     assert "captured" in answer.err
     ((plan, folder),) = asked
     assert (plan.data, folder) == (str(tmp_path), tmp_path.parent / "there")
+    assert plan.store == str(tmp_path.parent / "shared")
     assert plan.bounds == {"size": 3e6, "latency": 4.0, "memory": 5e6, "energy": 6.0, "accuracy": 0.6}
     assert plan.strict
     assert (plan.target.os, plan.target.device, plan.target.compute_units) == (18, "iPhone 14 Pro", "CPU_AND_GPU")

@@ -6,12 +6,20 @@ import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coreml_pareto.search.store import Store, stage_key, tool_versions, write_atomically
+
+
+def _answer(text: str) -> Callable[[Path], None]:
+    def make(work: Path) -> None:
+        (work / "answer").write_text(text)
+
+    return make
 
 
 def test_a_result_is_made_once(tmp_path: Path) -> None:
@@ -55,8 +63,9 @@ def test_two_makers_of_the_same_content_agree(tmp_path: Path) -> None:
 
     def make(work: Path) -> None:
         (work / "answer").write_text("slow")
-        (tmp_path / "stage" / "key").mkdir(parents=True)  # the faster process publishes in between
-        (tmp_path / "stage" / "key" / "answer").write_text("fast")
+        Store(tmp_path / "elsewhere").produce("stage", "key", _answer("fast"))
+        (tmp_path / "stage").mkdir()
+        (tmp_path / "elsewhere" / "stage" / "key").rename(tmp_path / "stage" / "key")  # the faster publishes in between
 
     assert (store.produce("stage", "key", make) / "answer").read_text() == "fast"
 

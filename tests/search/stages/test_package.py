@@ -84,7 +84,7 @@ def test_w8a8_is_fine_tuned_with_its_ranges(bench: Bench) -> None:
     package = bench.packager.package(bench.trained, tuned("w8a8"), bench.tuning)
     assert bench.steps and bench.steps[-1].done == 1
     assert package != bench.packager.package(bench.trained, parse("w8a8"))
-    assert {file.name for file in package.parent.iterdir()} == {"model.mlpackage"}
+    assert {file.name for file in package.parent.iterdir()} == {"manifest.json", "model.mlpackage"}
     facts = json.loads(load(package).metadata[f"{PREFIX}training"])
     assert (facts["fine_tune_epochs"], facts["calibration"], facts["calibration_images"]) == (1, "min-max", 128)
     assert len(load(package).metadata[f"{PREFIX}training"]) == 512  # as a probe's

@@ -209,7 +209,7 @@ def test_a_killed_recovery_goes_on_and_ends_as_an_uninterrupted_one(
     for name, tensor in resumed.module().state_dict().items():
         torch.testing.assert_close(tensor, expected[name], msg=name)
     recover(trainer, start, asked, lambda step: pytest.fail("repeated"))
-    assert sorted(file.name for file in resumed.folder.iterdir()) == ["record.json", "weights.pt"]
+    assert sorted(file.name for file in resumed.folder.iterdir()) == ["manifest.json", "record.json", "weights.pt"]
 
 
 def test_a_plan_is_translated_by_the_order_of_the_weights() -> None:

@@ -13,12 +13,12 @@ import torch
 from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.search.data import DataSet, Split, load_data
 from coreml_pareto.search.stages import train
+from coreml_pareto.search.stages.device import check_device
 from coreml_pareto.search.stages.train import (
     Step,
     Trainer,
     Training,
     TrainingError,
-    check_device,
     glance,
     normalisers,
     preprocessing_of,
