@@ -13,12 +13,11 @@ from coreml_pareto.objectives.accuracy import Batches, evaluate
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.energy import energy
-from coreml_pareto.objectives.latency import Measurement, latency, unit_milliseconds
+from coreml_pareto.objectives.latency import Measurement, fastest, latency
 from coreml_pareto.objectives.memory import memory
 from coreml_pareto.objectives.program import Cost, Program, costs
 from coreml_pareto.objectives.reading import Bound, Direction, Score
 from coreml_pareto.objectives.size import size
-from coreml_pareto.objectives.workload import units
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -39,8 +38,7 @@ class Subject:
     @cached_property
     def unit(self) -> Unit:
         """The unit that runs the program: the fastest of the allowed ones."""
-        allowed = units(self.costs, self.target)
-        return min(allowed, key=lambda name: unit_milliseconds(self.costs, self.target, name)[0])
+        return fastest(self.costs, self.target)
 
 
 @dataclass(frozen=True)

@@ -21,15 +21,15 @@ from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Device, Target
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.energy_ratio import TERMS, Terms
-from coreml_pareto.objectives.latency import unit_milliseconds
+from coreml_pareto.objectives.latency import fastest
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import Reading
-from coreml_pareto.objectives.workload import eta, is_w8a8, macs, total, units
+from coreml_pareto.objectives.workload import eta, is_w8a8, macs, total
 
 
 def energy(costs: Sequence[Cost], target: Target) -> dict[str, Reading]:
     """`energy_mj`; with a known battery also `energy_mah` and `inferences_per_percent` (absent without one)."""
-    unit = min(units(costs, target), key=lambda name: unit_milliseconds(costs, target, name)[0])
+    unit = fastest(costs, target)
     chip = priors.chip_class(target.device.soc)
     factor = priors.ENERGY_INTERVAL[chip, unit == "Neural Engine"]
     terms = unit_terms(costs, target, unit)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.devices.correction import Fit, Sample, fit, floor_of, terms_of
+from coreml_pareto.objectives.devices.correction import Fit, Sample, fit, floor_of, terms_of, unseen
 from coreml_pareto.objectives.devices.measurements import Measurements, Record
 from coreml_pareto.objectives.latency import Measurement, latency
 from coreml_pareto.objectives.program import Cost
@@ -46,7 +46,7 @@ class Evidence:
             for digest, record in self.records.items()
         ]
         widths = sorted(math.sqrt(reading.high / reading.low) for reading in estimates.values())
-        return fit(samples, floor_of(self.target), widths[len(widths) // 2])
+        return fit(samples, floor_of(self.target), unseen(widths[len(widths) // 2]))
 
 
 def evidence(measurements: Measurements) -> tuple[Evidence, ...]:

@@ -24,7 +24,7 @@ by judgement, f = 3 on a Mac's GPU and CPU, 6 on a phone's. An estimate ranks ne
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from coreml_pareto.objectives.devices import priors
@@ -34,7 +34,17 @@ from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.devices.published import LOOP, STOPWATCHES, networks_on, published, stopwatch_of
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import How, Reading
-from coreml_pareto.objectives.workload import Terms, eta, gains_from_w8a8, is_w8a8, terms, total, units
+from coreml_pareto.objectives.workload import (
+    FUSED,
+    Terms,
+    arithmetic_term,
+    eta,
+    full_weight_bytes,
+    gains_from_w8a8,
+    is_w8a8,
+    terms,
+    units,
+)
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -50,6 +60,15 @@ class Measurement:
     stopwatch: str
 
 
+@dataclass(frozen=True)
+class Shares:
+    """An estimate in ms, taken apart: each call's floor, each operation's time by term (`priors.TERMS`), what is added."""
+
+    t0: float
+    operations: tuple[Mapping[str, float], ...]
+    fallback: float
+
+
 def latency(costs: Sequence[Cost], target: Target, measurement: Measurement | None = None) -> dict[str, Reading]:
     """`latency_ms` and `fps` of one program on a target.
 
@@ -62,21 +81,53 @@ def latency(costs: Sequence[Cost], target: Target, measurement: Measurement | No
     return {"latency_ms": reading, "fps": fps}
 
 
+def fastest(costs: Sequence[Cost], target: Target) -> Unit:
+    """The unit that is taken to run a program: the fastest of the allowed ones."""
+    allowed = units(costs, target)
+    return allowed[0] if len(allowed) == 1 else min(allowed, key=lambda name: unit_milliseconds(costs, target, name)[0])
+
+
 def unit_milliseconds(costs: Sequence[Cost], target: Target, unit: Unit) -> tuple[float, float, float]:
     """Estimated milliseconds on one unit: value, low, high."""
     if unit == "Neural Engine":
         return _on_neural_engine(costs, target)
     factor = priors.MAC_UNIT_INTERVAL if target.device.is_mac else priors.PHONE_UNIT_INTERVAL
-    engine = _fitted(terms(costs), target)
-    value = engine.t0 + max(_elsewhere(costs, unit), sum(engine.parts))
+    engine, work = _fitted(terms(costs), target), _elsewhere(costs, unit)
+    value = engine.t0 + max(work.t0 + _sum(work), sum(engine.parts))
     return value, value / factor, value * factor
 
 
-def _elsewhere(costs: Sequence[Cost], unit: Unit) -> float:
-    """What a program takes on GPU or CPU."""
-    rates, work = priors.RATES[unit], total(costs)
-    moved = rates.activations * work.activation_bytes + rates.weights * work.full_weight_bytes
-    return rates.call + rates.gmac * work.macs / 1e9 + moved / 1e6
+def _elsewhere(costs: Sequence[Cost], unit: Unit) -> Shares:
+    """What a program takes on GPU or CPU: a price for each call, and for the MACs, weights and activations of each row."""
+    rates = priors.RATES[unit]
+
+    def priced(cost: Cost) -> Mapping[str, float]:
+        moved = 0 if cost.kind in FUSED else cost.read_bytes + cost.written_bytes
+        prices = {
+            arithmetic_term(cost): rates.gmac * cost.macs / 1e9,
+            "weights": rates.weights * full_weight_bytes(cost) / 1e6,
+            "activations": rates.activations * moved / 1e6,
+        }
+        return {name: ms for name, ms in prices.items() if ms}
+
+    return Shares(rates.call, tuple(map(priced, costs)), 0.0)
+
+
+def _sum(shares: Shares) -> float:
+    return sum(ms for row in shares.operations for ms in row.values())
+
+
+def unit_shares(costs: Sequence[Cost], target: Target, unit: Unit) -> Shares:
+    """What `unit_milliseconds` adds up, operation by operation."""
+    if unit == "Neural Engine":
+        added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
+        estimate = _fitted(_engine_terms(costs, target), target)
+        rows = [_engine_terms([cost], target) for cost in costs]
+        return Shares(estimate.t0, _priced(rows, estimate.parts), added.value)
+    engine, work = _fitted(terms(costs), target), _elsewhere(costs, unit)
+    if work.t0 + _sum(work) > sum(engine.parts):
+        return Shares(engine.t0 + work.t0, work.operations, 0.0)
+    return Shares(engine.t0, _priced([terms([cost]) for cost in costs], engine.parts), 0.0)
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
@@ -91,6 +142,16 @@ def _on_neural_engine(costs: Sequence[Cost], target: Target) -> tuple[float, flo
     low, high = estimate.interval
     added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
     return estimate.ms + added.value, low + added.low, high + added.high
+
+
+def _priced(rows: Sequence[Terms], parts: Sequence[float]) -> tuple[Mapping[str, float], ...]:
+    """Each operation's share of the terms' milliseconds; a term that it does not have is left out."""
+    if not rows:
+        return ()
+    amounts = [sum(column) for column in zip(*rows, strict=True)]
+    prices = [part / amount if amount else 0.0 for part, amount in zip(parts, amounts, strict=True)]
+    told = [zip(priors.TERMS, prices, row, strict=True) for row in rows]
+    return tuple({name: price * amount for name, price, amount in row if amount} for row in told)
 
 
 def _fitted(amounts: Terms, target: Target) -> Estimate:

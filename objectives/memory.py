@@ -18,19 +18,36 @@ the ends are bounds by argument, not quantiles. The runtime's base (unknown, the
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
-from coreml_pareto.objectives.program import ImageInput, Program, Weight, liveness
+from coreml_pareto.objectives.program import ImageInput, Liveness, Program, Weight, liveness
 from coreml_pareto.objectives.reading import Reading
 
 
-def memory(program: Program, target: Target, unit: Unit) -> dict[str, Reading]:
-    """`memory_bytes` of a program on the unit that runs it."""
-    kept = sum(kept_bytes(weight, program.precision, target.os, unit) for weight in program.weights)
-    live, io = liveness(program), input_output_bytes(program)
+def memory(
+    program: Program,
+    target: Target,
+    unit: Unit,
+    weights: Sequence[Weight] | None = None,
+    live: Liveness | None = None,
+) -> dict[str, Reading]:
+    """`memory_bytes` of a program on the unit that runs it.
+
+    Args:
+        program: gives the activations, input and output.
+        target: the device and its system.
+        unit: where the program runs.
+        weights: as they would be stored, where that is not as the program stores them.
+        live: the program's liveness, where it is known already.
+    """
+    stored = program.weights if weights is None else weights
+    kept = sum(kept_bytes(weight, program.precision, target.os, unit) for weight in stored)
+    live, io = live or liveness(program), input_output_bytes(program)
     conditions = target.conditions | {
         "above": "the runtime's own base",
-        "weights": "as stored" if kept == stored_bytes(program) else f"expanded where the {unit} does not stream them",
+        "weights": "as stored" if kept == stored_bytes(stored) else f"expanded where the {unit} does not stream them",
         "method": "weights + liveness peak + input and output; bounds by argument, none published to compare with",
     }
     low = kept + live.fused_peak_bytes + picture_bytes(program)
@@ -53,9 +70,9 @@ def streams(scheme: str, os: int, unit: Unit) -> bool:
     return unit == "GPU" and os >= 18 and scheme == "int4"
 
 
-def stored_bytes(program: Program) -> int:
+def stored_bytes(weights: Sequence[Weight]) -> int:
     """All weights as stored."""
-    return sum(weight.stored_bytes for weight in program.weights)
+    return sum(weight.stored_bytes for weight in weights)
 
 
 def input_output_bytes(program: Program) -> int:

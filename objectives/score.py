@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from coreml_pareto.objectives.accuracy import Batches
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Subject
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Device, Target
 from coreml_pareto.objectives.latency import Measurement
-from coreml_pareto.objectives.program import Program, load
+from coreml_pareto.objectives.program import Cost, Program, load
 from coreml_pareto.objectives.reading import Reading, exact
 from coreml_pareto.objectives.workload import macs
 from coreml_pareto.spaces.errors import UserError
@@ -40,8 +41,13 @@ def static_score(program: Program, target: Target, measurement: Measurement | No
     return _score(Subject(program, _fitting(program, target), measurement=measurement))
 
 
+def counted_macs(costs: Iterable[Cost]) -> Reading:
+    """Multiply-accumulates of one inference."""
+    return exact(macs(costs), "1", counted="convolutions and matrix products, one inference")
+
+
 def _score(subject: Subject) -> dict[str, Reading]:
-    readings = {"macs": exact(macs(subject.costs), "1", counted="convolutions and matrix products, one inference")}
+    readings = {"macs": counted_macs(subject.costs)}
     for objective in OBJECTIVES.values():
         if not objective.needs_data or subject.batches is not None:
             readings |= objective.read(subject)

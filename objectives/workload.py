@@ -24,11 +24,15 @@ from coreml_pareto.objectives.program.program import VIEWS
 Terms = tuple[float, ...]
 """Amounts in the order of `priors.TERMS`."""
 
+ARITHMETIC = ("spatial", "pointwise", "depthwise", "products")
+"""The terms that are multiply-accumulates."""
+
 FUSED = frozenset(ELEMENTWISE) | VIEWS | {"batch_norm", "quantize", "dequantize", "classify"}
 """Kinds whose bytes do not count: activations and element-wise arithmetic (done by the operation before), views (no
 data moves), inference batch norm (folded), quantize and dequantize (part of the W8A8 kernel), the label look-up."""
 
-_ARRANGING = (frozenset(SHAPE) | frozenset(RESIZING) | VIEWS) - JOINING
+ARRANGING = (frozenset(SHAPE) | frozenset(RESIZING) | VIEWS) - JOINING
+"""Kinds that move data about without joining or cutting them; their bytes count in rows of 64."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +133,11 @@ def terms(costs: Iterable[Cost], *, eta: float = 0.0) -> Terms:
 def row_terms(cost: Cost, *, eta: float = 0.0) -> Iterator[tuple[str, float]]:
     """The same of one operation; operations that nobody knows are priced by the bytes that they read and write."""
     if cost.macs:
-        yield _arithmetic(cost), cost.macs / 1e9
+        yield arithmetic_term(cost), cost.macs / 1e9
     if cost.weight_elements:
         yield "weights", effective_weight_bytes(cost, eta) / 1e6
     moved = cost.read_bytes + cost.written_bytes
-    if cost.kind in _ARRANGING or cost.note == REARRANGED:
+    if cost.kind in ARRANGING or cost.note == REARRANGED:
         yield "arranged", cost.aligned_bytes / 1e6
     elif cost.group == "matrix" and not cost.weight_elements:
         yield "multiplied", moved / 1e6
@@ -142,7 +146,7 @@ def row_terms(cost: Cost, *, eta: float = 0.0) -> Iterator[tuple[str, float]]:
         yield "spilled", max(0.0, moved - ON_CHIP_BYTES.value) / 1e6
 
 
-def _arithmetic(cost: Cost) -> str:
+def arithmetic_term(cost: Cost) -> str:
     """1 x 1 convolutions and products with weights are the same arithmetic."""
     if cost.group == "matrix":
         return "pointwise" if cost.weight_elements else "products"

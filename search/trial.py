@@ -23,6 +23,7 @@ from coreml_pareto.objectives.reading import Reading, Score, score_from_dict, sc
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet, Split
+from coreml_pareto.search.foresight import foresee, foretells
 from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Scored, Stopped
 from coreml_pareto.search.run import broken
@@ -144,17 +145,32 @@ class Laboratory:
     def probe(self, candidate: Candidate) -> Mapping[str, Reading]:
         """Return the readings that need no training, if a limit or the compression's own target asks for any of them.
 
-        Pruned sizes are those of random weights: the same share of zeros, not the same zeros.
+        Estimates are foreseen from the network's one uncompressed package. A package under the compression is written
+        only for what has to be read from it, and for candidates that the estimates let pass: sizes, those of random
+        weights (pruned ones have the same share of zeros, not the same zeros).
         """
-        limited = any(not OBJECTIVES[name].needs_data for name in self.limits)
-        if not limited and not candidate.compression.target_bytes:
-            return {}
+        limited = {name for name in self.limits if not OBJECTIVES[name].needs_data}
+        foretold = {name for name in limited if foretells(name, candidate.compression)}
+        known: Mapping[str, Reading] = {}
+        if foretold and self.evidence is None:
+            plain = self.packager.probe(candidate.network, Compression())
+            known = foresee(plain).readings(candidate.compression, self.target)
+        elif foretold:
+            foretold = set()  # measurements of the device count by the written package
+        if self.over(known) or (limited == foretold and not candidate.compression.target_bytes):
+            return known
         return self._known(load(self.packager.probe(candidate.network, candidate.compression)))
 
     def potential(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
-        """Yield the readings of each package that a network can yield within the limits, its accuracy unknown."""
+        """Yield the readings, at best, of each package that a network can yield within the limits, its accuracy unknown.
+
+        They follow from one conversion; where measurements of the device count, they are those of written packages.
+        """
+        foreseen = foresee(self.packager.probe(network, Compression()))
         for compression in compressions:
-            known = self._known(load(self.packager.probe(network, compression)))
+            known = foreseen.at_best(compression, self.target)
+            if self.evidence is not None:
+                known = self._known(load(self.packager.probe(network, compression)))
             if not self.over(known):
                 yield known
 

@@ -2,7 +2,7 @@
 
 Two counts that must not be confused. Estimates are fitted to the figures of `latencies.csv` (`published`), all chips at
 once; what the fit knows of a device is its chip, so figures count by chip. A chip without any is not given those of one
-other chip: its effects follow all that have some, by the correlation of the fit's prior, the nearest generation the most.
+other chip: its effects follow all that have some, by their distance in the fit's prior, the nearest generation the most.
 
 `coverage.csv` counts everything that was published, one row per device, unit, harness, form of the weights and source
 (tags of `CITATIONS.md`); a blank unit or harness means that the source does not say. Figures that are not in the fit are
@@ -23,7 +23,7 @@ from typing import final
 
 from coreml_pareto.objectives.devices import published as fitted_figures
 from coreml_pareto.objectives.devices.catalogue import Device, devices
-from coreml_pareto.objectives.devices.fit import correlation
+from coreml_pareto.objectives.devices.fit import generations_apart
 
 
 @final
@@ -46,7 +46,7 @@ class Neighbour:
     """Another chip with figures in the fit, and how far its effects and this chip's go together before any is seen."""
 
     chip: str
-    correlation: float
+    generations_apart: float
     in_fit: int
 
 
@@ -72,11 +72,11 @@ def coverage(device: Device) -> Coverage:
     """Which figures of a device's chip are in the fit, and which were published."""
     chip, counts = _of_chip().get(device.soc, ()), in_fit()
     neighbours = [
-        Neighbour(other, correlation(device.soc, other), count)
+        Neighbour(other, generations_apart(device.soc, other), count)
         for other, count in counts.items()
         if other != device.soc
     ]
-    nearest = sorted(neighbours, key=lambda one: (-one.correlation, -one.in_fit))
+    nearest = sorted(neighbours, key=lambda one: (one.generations_apart, -one.in_fit))
     return Coverage(
         counts.get(device.soc, 0), tuple(nearest), tuple(row for row in chip if row.device == device.name), chip
     )

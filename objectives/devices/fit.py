@@ -208,9 +208,12 @@ def _loss(problem: _Problem, log_ms: Array, p: Array) -> float:
     return float(data + away @ problem.layout.precision @ away / 2)
 
 
-def correlation(chip: str, other: str) -> float:
-    """How far the effects of two chips go together in the prior, 1 for the same."""
-    return float(_kernel((chip, other))[0, 1]) if chip != other else 1.0
+def generations_apart(chip: str, other: str) -> float:
+    """How far the effects of two chips lie apart in the prior: the variance of their difference, in generations' steps."""
+    if chip == other:
+        return 0.0
+    kernel = _kernel((chip, other))
+    return float(kernel[0, 0] + kernel[1, 1] - 2 * kernel[0, 1])
 
 
 def _kernel(chips: Sequence[str]) -> Array:

@@ -172,8 +172,8 @@ def _behind(device: Device, found: Coverage) -> str:
     whole = f"Estimates are fitted to {sum(in_fit().values())} published latencies, {found.in_fit} of them of the {device.soc}."
     if found.in_fit:
         return whole
-    near = ", ".join(f"{one.chip} ({one.correlation:.2f}; {one.in_fit})" for one in found.neighbours[:3])
-    return f"{whole} Its effects follow other chips' by their correlation in the prior, the nearest: {near} latencies."
+    near = ", ".join(f"{one.chip} ({one.generations_apart:.1f}; {one.in_fit})" for one in found.neighbours[:3])
+    return f"{whole} Its effects follow other chips', the nearest by generations in the prior: {near} latencies."
 
 
 def _grouped(rows: Sequence[Published]) -> dict[tuple[str, str | None, str | None, bool], list[Published]]:

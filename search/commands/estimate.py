@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from coreml_pareto.search.commands import options
 
 if TYPE_CHECKING:
     from coreml_pareto.objectives.devices.catalogue import Target
+    from coreml_pareto.objectives.explanation import Explanation
     from coreml_pareto.objectives.program import Program
     from coreml_pareto.objectives.reading import Reading
 
@@ -18,6 +22,7 @@ def estimate_command(
     device: options.DeviceName = options.DEFAULT_DEVICE,
     release: options.Release = None,
     units: options.Units = "ALL",
+    explain: Annotated[bool, typer.Option("--explain", help="Show where the latency goes: kinds, layers.")] = False,
     as_json: options.Json = False,
 ) -> None:
     """Read size and MACs of any Core ML package, and estimate its latency, memory and energy; no pictures needed.
@@ -27,6 +32,7 @@ def estimate_command(
 
     Example: `coreml-pareto estimate model.mlpackage --device "iPhone 13" --ios 16`
     """
+    from coreml_pareto.objectives.explanation import explain as explained
     from coreml_pareto.objectives.program import costs, load
     from coreml_pareto.objectives.score import static_score
     from coreml_pareto.search.measurements import kept_readings
@@ -34,7 +40,10 @@ def estimate_command(
     program = load(package)
     target = options.target_of(program, device, release, units)
     score = static_score(program, target) | kept_readings(program.path, costs(program), target)
-    show(program, target, score, as_json=as_json)
+    found = explained(program, target) if explain else None
+    show(program, target, score, as_json=as_json, facts={"explanation": asdict(found)} if found else None)
+    if found and not as_json:
+        _print_explanation(found, score)
 
 
 def show(
@@ -86,3 +95,19 @@ def _print_readings(program: Program, target: Target, score: Mapping[str, Readin
     screen.print("; ".join(words.origins(target, [score])), style="dim")
     for note in notes:
         screen.print(note, style="dim")
+
+
+def _print_explanation(found: Explanation, score: Mapping[str, Reading]) -> None:
+    """Both tables; below them what belongs to no layer, and what an import made of the estimate."""
+    from coreml_pareto.search.report.tables import layers_table, parts_table
+
+    screen = options.console(markup=False)
+    screen.print(f"\nWhere the estimated {found.ms:.3g} ms on the {found.unit} go", style="bold")
+    screen.print(parts_table(found))
+    screen.print("The most expensive layers", style="bold")
+    screen.print(layers_table(found))
+    for name in found.handed_over:
+        screen.print(f"not run by the Neural Engine, as is reported: {name}", style="yellow")
+    reading = score["latency_ms"]
+    if reading.how != "estimated":
+        screen.print(f"This is the estimate; {reading.how} are {reading.value:.3g} ms.", style="dim")

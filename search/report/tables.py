@@ -19,6 +19,7 @@ from rich.text import Text
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.devices.schemes import Figure, Guide, Use
 from coreml_pareto.objectives.energy import format_mah
+from coreml_pareto.objectives.explanation import Explanation
 from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.choose import Recommendation
@@ -120,6 +121,40 @@ def readings_table(readings: Mapping[str, Reading]) -> Table:
     for name, reading in readings.items():
         table.add_row(_NAMES.get(name, name.replace("_", " ")), *_said(name, reading), Text(reading.how, style="dim"))
     return table
+
+
+def parts_table(found: Explanation) -> Table:
+    """Milliseconds by kind of operation; the columns and rows add up to the estimate."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_footer=True)
+    table.add_column("kind of operation", footer="all")
+    table.add_column("operations", justify="right", footer=str(sum(part.operations for part in found.parts)))
+    for head, name in (("arithmetic", "arithmetic"), ("weights", "weights"), ("read, written", "bytes"), ("ms", "ms")):
+        table.add_column(head, justify="right", footer=_ms(sum(getattr(part, name) for part in found.parts)))
+    table.add_column("share", justify="right", footer="100 %")
+    for part in found.parts:
+        amounts = (_ms(value) for value in (part.arithmetic, part.weights, part.bytes, part.ms))
+        table.add_row(part.kind, str(part.operations or "–"), *amounts, _share(part.share))
+    return table
+
+
+def layers_table(found: Explanation) -> Table:
+    """The most expensive layers, the most expensive first."""
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
+    for head, justify in (("layer", "left"), ("kind", "left"), ("output", "left"), ("ms", "right"), ("share", "right")):
+        table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
+    for layer in found.layers:
+        kind = layer.kind if layer.operator in layer.kind else f"{layer.kind} ({layer.operator})"
+        shape = " × ".join(map(str, layer.shape))
+        table.add_row(Text(layer.name), kind, shape, _ms(layer.ms), _share(layer.share))
+    return table
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f}" if value else "–"
 
 
 def device_table(uses: Sequence[Use]) -> Table:

@@ -24,6 +24,7 @@ from coreml_pareto.objectives.devices.correction import (
     fit,
     floor_of,
     terms_of,
+    unseen,
 )  # fmt: skip
 from coreml_pareto.objectives.latency import latency
 from coreml_pareto.objectives.program import Cost
@@ -176,6 +177,46 @@ def test_more_work_never_costs_less(seed: int, count: int, term: int) -> None:
     more[term] *= 1.5
     estimate = one.estimated_ms + 0.5 * one.terms[term] * SLOPES[term]
     assert 0 < found.correction.apply(one.terms, one.estimated_ms) <= found.correction.apply(more, estimate)
+
+
+def test_a_sure_estimate_that_is_right_stays_as_it_is() -> None:
+    """Of a device that was published, noise is no reason to correct; of one that was not, the same noise may be."""
+    kinds: dict[float, list[Kind]] = {1.2: [], 2.0: []}
+    for factor, seed in itertools.product(kinds, range(20)):
+        draws = np.random.default_rng(seed)
+        kinds[factor].append(fit(Phone(FLOOR, SLOPES, 0.12).samples(draws, 5), FLOOR, factor).correction.kind)
+    assert kinds[1.2].count("none") > 10 and kinds[2.0].count("none") == 0
+
+
+def test_a_sure_estimate_that_is_wrong_is_corrected() -> None:
+    for seed in range(20):
+        found = fit(Phone(0.3, 1.4 * SLOPES, 0.05).samples(np.random.default_rng(seed), 5), FLOOR, 1.2)
+        assert found.correction.kind != "none"
+
+
+@pytest.mark.parametrize("count", [5, 12])
+def test_an_outlier_counts_less(count: int) -> None:
+    """One of the measurements is three times too long, a phone that was too warm perhaps."""
+    drawn = []
+    for seed in range(20):
+        draws = np.random.default_rng(seed)
+        samples = Phone(FLOOR, 1.2 * SLOPES, 0.03).samples(draws, count)
+        warm = [Sample(samples[0].terms, samples[0].estimated_ms, 3 * samples[0].measured_ms), *samples[1:]]
+        others = Phone(FLOOR, 1.2 * SLOPES).samples(draws, 40)
+        drawn.append(np.median(np.abs(errors(fit(warm, FLOOR, OWN), others))))
+    assert np.median(drawn) < 0.12
+
+
+@given(st.floats(1.01, 10))
+def test_a_stopwatch_that_nobody_published_widens_the_interval(factor: float) -> None:
+    assert factor < unseen(factor) < 1.3 * factor
+    assert unseen(factor) / factor < unseen(1.0)
+
+
+def test_an_interval_may_be_wider_than_the_estimates_own() -> None:
+    """Networks left out are off by half: the estimate's own 10 % is not believed."""
+    draws = np.random.default_rng(0)
+    assert fit(Phone(FLOOR, SLOPES, 0.7).samples(draws, 6), FLOOR, 1.1).factor > 1.4
 
 
 def test_the_kinds_follow_the_number_of_measurements() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from importlib.resources import files
 
 import pytest
@@ -56,18 +55,17 @@ def test_the_fit_counts_by_chip_and_the_rest_is_what_was_published(device: Devic
 
 
 def test_neighbours_are_those_of_the_fits_prior() -> None:
-    """exp(-distance / 3), a Mac lying one generation away: by hand."""
+    """Generations between them, one more between a phone and a Mac, and 0.05 that each chip has to itself: by hand."""
     nearest = {name: coverage(find_device(name)).neighbours[0] for name in ("iPhone XS", "iPhone 17", "Mac mini (M4)")}
     assert (nearest["iPhone XS"].chip, nearest["iPhone XS"].in_fit) == ("A14", 52)
-    assert nearest["iPhone XS"].correlation == pytest.approx(math.exp(-2 / 3))
-    assert nearest["iPhone 17"].chip == "A17 Pro" and nearest["iPhone 17"].correlation == pytest.approx(
-        math.exp(-2 / 3)
-    )
-    found = {one.chip: one.correlation for one in coverage(find_device("Mac mini (M4)")).neighbours}
-    assert found["M3 Max"] == found["A17 Pro"] == max(found.values()) == pytest.approx(math.exp(-2 / 3))
+    assert nearest["iPhone XS"].generations_apart == pytest.approx(2 + 0.1)
+    assert nearest["iPhone 17"].chip == "A17 Pro" and nearest["iPhone 17"].generations_apart == pytest.approx(2 + 0.1)
+    found = {one.chip: one.generations_apart for one in coverage(find_device("Mac mini (M4)")).neighbours}
+    assert found["M3 Max"] == pytest.approx(2 + 0.1) and found["A17 Pro"] == pytest.approx(1 + 1 + 0.1)
+    assert min(found.values()) == pytest.approx(2 + 0.1)
     for one in devices():
-        ordered = [near.correlation for near in coverage(one).neighbours]
-        assert ordered == sorted(ordered, reverse=True)
+        ordered = [near.generations_apart for near in coverage(one).neighbours]
+        assert ordered == sorted(ordered)
 
 
 def test_what_cannot_calibrate_is_counted_apart() -> None:

@@ -16,6 +16,9 @@ from coremltools.converters.mil import Builder as mb
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coreml_pareto.objectives.devices import Target, find_device
+from coreml_pareto.objectives.devices.priors import Unit
+from coreml_pareto.objectives.memory import memory
 from coreml_pareto.objectives.program import (
     ImageInput,
     Liveness,
@@ -137,6 +140,23 @@ def test_bounds(graph: Program) -> None:
     result = liveness(graph)
     largest = max(kind.nbytes for kind in graph.types.values())
     assert largest <= result.fused_peak_bytes <= result.peak_bytes <= result.naive_bytes
+
+
+@given(graphs(), st.sampled_from(["Neural Engine", "GPU", "CPU"]))
+def test_the_memory_reading_lies_between_the_largest_live_set_and_the_naive_sum(graph: Program, unit: Unit) -> None:
+    """A live set: what one operation reads and writes; views share theirs, and in place only an operand is overwritten."""
+    reading = memory(graph, Target(find_device("iPhone 15 Pro"), 17), unit)["memory_bytes"]
+    root = {"in": "in"}
+    for step in graph.operations:
+        root[step.name] = root[next(iter(step.operands()))] if step.kind == "reshape" else step.name
+    sizes = {name: graph.types[name].nbytes for name in root.values()}
+    sets = [{root[name] for name in (*step.operands(), step.name)} for step in graph.operations]
+    largest = max(sum(sizes[name] for name in alive) for alive in sets)
+    convolving = [sum(sizes[name] for name in alive) for step, alive in zip(graph.operations, sets, strict=True)
+                  if step.kind in ("conv", "concat")]  # fmt: skip
+    read_and_returned = sizes["in"] + sum(graph.types[name].nbytes for name in graph.output)
+    assert largest + read_and_returned <= reading.value <= sum(sizes.values()) + read_and_returned
+    assert max([0, *convolving]) <= reading.low <= reading.value <= reading.high
 
 
 def test_a_chain_of_activations_needs_two_buffers_or_one_in_place() -> None:

@@ -81,6 +81,21 @@ def test_estimate_needs_no_data_and_follows_the_target(command: Callable[..., An
     assert "top1" not in here and here["size_bytes"] == there["size_bytes"]
 
 
+def test_explain_tells_where_the_latency_goes(command: Callable[..., Any], run: Run) -> None:
+    package = row(front(run)[0], run)["package"]
+    told = json.loads(command("estimate", package, "--explain", "--json").out)
+    found = told["explanation"]
+    assert sum(part["ms"] for part in found["parts"]) == pytest.approx(told["latency_ms"], rel=1e-9)
+    assert sum(part["share"] for part in found["parts"]) == pytest.approx(1)
+    assert len(found["layers"]) == 5 and set(found["layers"][0]) == {"name", "kind", "operator", "shape", "ms", "share"}
+    assert "explanation" not in json.loads(command("estimate", package, "--json").out)
+    screen = command("estimate", package, "--explain").out
+    for said in ("dispatch (t0)", "dense convolution", "1x1 convolution", "weights", "100 %", "Neural Engine go"):
+        assert said in screen
+    assert all(layer["name"] in screen for layer in found["layers"])
+    assert "dispatch" not in command("estimate", package).out
+
+
 def test_an_assumed_voltage_is_said(command: Callable[..., Any], run: Run) -> None:
     package = row(front(run)[0], run)["package"]
     assumed = next(d for d in devices() if d.battery_mah is not None and "assumed" in d.voltage[1])

@@ -187,7 +187,7 @@ def test_coverage_for_people(command: Callable[..., Any]) -> None:
     assert "fitted to 156 published latencies" in " ".join(answer.split())
     text = " ".join(command("devices", "iPhone 17").out.split())
     assert "fitted to 156 published latencies, 0 of them of the A19" in text
-    assert "by their correlation in the prior, the nearest: A17 Pro (0.51; 8), " in text
+    assert "the nearest by generations in the prior: A17 Pro (2.1; 8), " in text
     assert "ExecuTorch delegate" in text and "(1)" in text
 
 
