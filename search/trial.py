@@ -114,6 +114,7 @@ class Laboratory:
             known = self.probe(candidate)
             if over := self.over(known):
                 return Infeasible(over, known)
+            self.packager.require_possible(candidate.network, candidate.compression)
             stage = "teacher"
             teacher = self.teacher(candidate.recipe, witness)
             stage = "training"

@@ -33,6 +33,7 @@ package) or `w8a8`.
 
 from __future__ import annotations
 
+import difflib
 import re
 from dataclasses import dataclass
 from decimal import Decimal
@@ -161,8 +162,15 @@ def parse(text: str) -> Compression:
         return check(_mixed(mixed))
     match = _FORM.match(plain)
     scheme = match["scheme"] if match else ""
-    if match is None or scheme not in get_args(Scheme) or scheme == "joint":
-        raise UserError(f"No compression is called {text!r}; the schemes are: {', '.join(_spellings())}.")
+    place = match["granularity"] if match else None
+    if (
+        match is None
+        or scheme not in get_args(Scheme)
+        or scheme == "joint"
+        or place not in (None, *get_args(Granularity))
+    ):
+        schemes = ", ".join(_spellings())
+        raise UserError(f"No compression is called {text!r}{_nearest(plain)}; the schemes are: {schemes}.")
     known = cast("Scheme", scheme)
     number = int(match["number"]) if match["number"] else None
     if known == "pruning":
@@ -180,7 +188,7 @@ def parse(text: str) -> Compression:
         Compression(
             scheme=known,
             bits=_bits_of(known) if number is None else number,
-            granularity=cast("Granularity", match["granularity"] or _DEFAULT_GRANULARITY.get(known, "none")),
+            granularity=cast("Granularity", place or _DEFAULT_GRANULARITY.get(known, "none")),
             mode=_mode(match["mode"], text),
             group_size=int(match["size"] or 0),
             calibration_images=CALIBRATION_IMAGES if known == "w8a8" else 0,
@@ -299,6 +307,13 @@ def _sparsity(percent: int | None, text: str) -> float:
 def _spellings() -> tuple[str, ...]:
     """One for each cell, modes left out: a message is read by people."""
     return tuple(dict.fromkeys(spell(c) for c in every_compression() if c.mode == "usual"))
+
+
+def _nearest(text: str) -> str:
+    """The legal forms nearest to a wrong word, in the words of a message; without their granularity, too."""
+    forms = [spell(row) for row in every_compression()]
+    near = difflib.get_close_matches(text, dict.fromkeys([*forms, *(form.split("/")[0] for form in forms)]), n=3)
+    return f"; nearest: {', '.join(near)}" if near else ""
 
 
 def _legal_forms(scheme: str) -> str:

@@ -46,7 +46,11 @@ def load(path: Path) -> Program:
     UserError: not a package, not an ML program, several functions or inputs, missing or damaged weight file.
     """
     path = Path(path)
-    spec, model_file = read_spec(path)
+    return program_of(*read_spec(path), path)
+
+
+def program_of(spec: Any, model_file: Path, path: Path) -> Program:
+    """The program of a package whose protobuf was read; UserError as `load`."""
     function = main_function(spec, path)
     reader = _Reader(model_file.parent)
     block = function.block_specializations[function.opset]

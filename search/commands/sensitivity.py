@@ -87,8 +87,9 @@ def sensitivity_command(
         _show(program, found, named=schemes is not None)
     if plot is not None:
         from coreml_pareto.search.report.heatmap import sensitivity_figure
+        from coreml_pareto.search.stages.compress import heavy_weights
 
-        save_figure(sensitivity_figure(found, package.name), plot)
+        save_figure(sensitivity_figure(found, list(heavy_weights(program)), package.name), plot)
         typer.echo(f"Wrote {plot}", err=True)
 
 
@@ -203,8 +204,11 @@ def _show(program: Program, found: Sensitivity, *, named: bool) -> None:
         f"{found.images} training images, top-1 {found.top1:.1%} uncompressed; ! lost {LOST:.0%} or more of it alone",
         "empty: the layer would not get smaller; pal: palette",
     ]
-    if left := [name for name in asked if name not in columns]:
-        lines.append(f"{len(left)} more schemes were measured: --json or --plot FILE.html")
+    if len(columns) < len(asked):
+        lines.append(
+            f"{len(columns)} of the {len(asked)} schemes that were measured; others: --schemes NAMES; all: --json or --plot "
+            "FILE.html"
+        )
     for line in lines:
         screen.print(line, style="dim")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
@@ -13,45 +14,53 @@ LOW, HIGH = 0, 50
 """Ends of the colour scale, dB: below, the answer is noise; above, nothing is noticed."""
 
 _COLOURS: Final = "Cividis"  # made for every kind of colour vision (Nuñez, Anderton & Renslow 2018)
+_NOTHING: Final = "#d9d9d9"  # of cells without a value: no colour of the scale
 _EACH: Final = 16
 """Pixels that one layer takes at least."""
 
 
-def sensitivity_figure(found: Sensitivity, name: str) -> go.Figure:
-    """Layers from the input downwards, schemes from many bits to few, signal-to-noise ratio of the logits as colour."""
-    layers = list(dict.fromkeys(effect.layer for effect in found.effects))
+def sensitivity_figure(found: Sensitivity, layers: Sequence[str], name: str) -> go.Figure:
+    """Layers from the input downwards, schemes from many bits to few, signal-to-noise ratio of the logits as colour.
+
+    Args:
+        layers: all of the package in program order; a cell is grey where the layer would not get smaller.
+    """
     schemes = found.compressions
     cells = {(effect.layer, effect.compression): effect for effect in found.effects}
     grid = [[cells.get((layer, scheme)) for scheme in schemes] for layer in layers]
     figure = go.Figure(
         go.Heatmap(
             z=[[None if effect is None else effect.logits_db for effect in row] for row in grid],
-            text=[["" if effect is None else _hover(effect, found) for effect in row] for row in grid],
-            x=schemes, y=layers, colorscale=_COLOURS, zmin=LOW, zmax=HIGH, hoverinfo="text", xgap=1, ygap=1,
+            text=[[_hover(layer, scheme, cells.get((layer, scheme)), found) for scheme in schemes] for layer in layers],
+            x=schemes, y=list(layers), colorscale=_COLOURS, zmin=LOW, zmax=HIGH, hoverinfo="text", xgap=1, ygap=1,
             colorbar={"title": {"text": "logits SNR, dB"}},
         )
     )  # fmt: skip
-    figure.update_layout(**_layout(found, name, len(layers), len(schemes)))
+    figure.update_layout(**_layout(found, layers, name, len(schemes)))
     return figure
 
 
-def _layout(found: Sensitivity, name: str, layers: int, schemes: int) -> dict[str, Any]:
+def _layout(found: Sensitivity, layers: Sequence[str], name: str, schemes: int) -> dict[str, Any]:
+    never = len(set(layers) - {effect.layer for effect in found.effects})
     told = (
-        f"one layer compressed alone; {found.images} training images, top-1 {found.top1:.1%} uncompressed; "
-        "layers that get no smaller are left out"
+        f"one layer compressed alone; {found.images} training images, top-1 {found.top1:.1%} uncompressed<br>"
+        f"grey: the layer would not get smaller; {never} of {len(layers)} layers under none of these schemes"
     )
     return {
         "title": {"text": f"Which layers can bear which schemes: {name}<br><sub>{told}</sub>"},
         "template": "plotly_white",
-        "xaxis": {"tickangle": -60, "side": "bottom", "type": "category"},
-        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1},
-        "height": max(480, 240 + _EACH * layers),
+        "plot_bgcolor": _NOTHING,
+        "xaxis": {"tickangle": -60, "side": "bottom", "type": "category", "showgrid": False},
+        "yaxis": {"autorange": "reversed", "type": "category", "dtick": 1, "showgrid": False},
+        "height": max(480, 240 + _EACH * len(layers)),
         "width": max(720, 340 + 28 * schemes),
         "margin": {"l": 10, "r": 10},
     }
 
 
-def _hover(effect: Effect, found: Sensitivity) -> str:
+def _hover(layer: str, scheme: str, effect: Effect | None, found: Sensitivity) -> str:
+    if effect is None:
+        return f"<b>{layer} · {scheme}</b><br>would not get smaller"
     return "<br>".join(
         [
             f"<b>{effect.layer} · {effect.applied}</b>",

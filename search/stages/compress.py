@@ -35,7 +35,7 @@ from coreml_pareto.objectives.program.record import LAYERS, LEFT, LOSSLESS
 from coreml_pareto.objectives.program.record import heavy_weights as readers_of_weights
 from coreml_pareto.search.stages.forms import Form, Palette, Quantized, Sparse, SparsePalette, builtin
 from coreml_pareto.search.stages.palettes import kmeans_tables, uniform_tables
-from coreml_pareto.search.stages.rewrite import rewrite
+from coreml_pareto.search.stages.rewrite import Source, rewrite
 from coreml_pareto.spaces.candidate import Compression, Scheme
 from coreml_pareto.spaces.compression import check, minimum_os, parse, spell
 
@@ -74,7 +74,7 @@ class Layer:
 
 
 def compress(
-    source: Path,
+    source: Path | Source,
     target: Path,
     compression: Compression,
     metadata: Mapping[str, str] | None = None,
@@ -85,7 +85,7 @@ def compress(
     """Write the saved fp16 package `source` as `target` with compressed weights; fp32 and fp16 pass through.
 
     Args:
-        source: converted for the compression's minimum OS at least.
+        source: converted for the compression's minimum OS at least; read already where it has several compressions.
         metadata: added to the package's own.
         plan: what is done to which layer, of mixed precision.
         probe: only the size will be read: palettes are drawn evenly instead of optimally, at the same size.
@@ -100,17 +100,17 @@ def compress(
         raise ValueError("w8a8 is no compression of a converted program.")
     if (compression.scheme == "mixed") != (plan is not None):
         raise ValueError(f"Mixed precision, and nothing else, has a plan; got {spell(compression)}.")
+    read = source if isinstance(source, Source) else Source.read(source)
     layers: tuple[Layer, ...] = ()
     forms: dict[str, Form] = {}
     if compression.scheme not in ("fp32", "fp16"):
-        program = load(source)
-        _check_release(program, compression)
-        weights = heavy_weights(program)
+        _check_release(read.program, compression)
+        weights = heavy_weights(read.program)
         layers = decided(weights, compression, plan)
         forms = forms_of(weights, layers, probe=probe)
         layers = tuple(with_noise(layer, weights[layer.name], forms.get(layer.name)) for layer in layers)
     shutil.rmtree(target, ignore_errors=True)  # what a killed attempt left
-    rewrite(source, target, forms, {**(metadata or {}), **record_of(spell(compression), layers)})
+    rewrite(read, target, forms, {**(metadata or {}), **record_of(spell(compression), layers)})
     load(target)
     return layers
 

@@ -44,49 +44,54 @@ def fold_batch_norm(module: nn.Module, example: Tensor) -> nn.Module:
         RuntimeError: the folded network computes something else.
     """
     folded = copy.deepcopy(module).eval()
-    pairs, sizes = _observe(folded, example)
+    pairs, sizes = observe(folded, example, (nn.Conv2d,), (nn.BatchNorm2d,))
     for conv_name, norm_name in pairs.items():
         conv, norm = cast("nn.Conv2d", folded.get_submodule(conv_name)), folded.get_submodule(norm_name)
-        _replace(folded, conv_name, fuse_conv_bn_eval(conv, cast("nn.BatchNorm2d", norm)))
-        _replace(folded, norm_name, _after(norm))
+        replace(folded, conv_name, fuse_conv_bn_eval(conv, cast("nn.BatchNorm2d", norm)))
+        replace(folded, norm_name, _after(norm))
     for name, child in list(folded.named_modules()):
         if isinstance(child, Conv2dSame):
-            _replace(folded, name, _static_padding(child, sizes[name]))
+            replace(folded, name, static_padding(child, sizes[name], child.weight))
         elif isinstance(child, nn.BatchNorm2d):
-            _replace(folded, name, _plain_norm(child))
+            replace(folded, name, _plain_norm(child))
         elif isinstance(child, (nn.Dropout, DropPath)):
-            _replace(folded, name, NoDropout())
+            replace(folded, name, NoDropout())
         if isinstance(getattr(child, "drop_rate", None), float):
             child.drop_rate = 0.0  # timm's functional drop-out before the classifier
-    _compare(module, folded, example)
+    require_same(module, folded, example, "Folding batch norms")
     return folded
 
 
-def _observe(network: nn.Module, example: Tensor) -> tuple[dict[str, str], dict[str, torch.Size]]:
-    """Run once: which norm reads a convolution's output (and nothing between), and each convolution's input size."""
+Kinds = tuple[type[nn.Module], ...]
+
+
+def observe(
+    network: nn.Module, example: Tensor, layers: Kinds, readers: Kinds
+) -> tuple[dict[str, str], dict[str, torch.Size]]:
+    """Run once: which reader (a norm) reads a layer's output (and nothing between), and each layer's input size."""
     outputs: list[tuple[Tensor, str]] = []  # keeps the tensors alive, so that identity means identity
     pairs: dict[str, str] = {}
     sizes: dict[str, torch.Size] = {}
 
-    def saw_conv(name: str) -> Any:
+    def saw_layer(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
             outputs.append((output, name))
             sizes[name] = inputs[0].shape[-2:]
 
         return hook
 
-    def saw_norm(name: str) -> Any:
+    def saw_reader(name: str) -> Any:
         def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            pairs.update({conv: name for output, conv in outputs if output is inputs[0]})
+            pairs.update({layer: name for output, layer in outputs if output is inputs[0]})
 
         return hook
 
     handles = []
     for name, child in network.named_modules():
-        if isinstance(child, nn.Conv2d):
-            handles.append(child.register_forward_hook(saw_conv(name)))
-        elif isinstance(child, nn.BatchNorm2d):
-            handles.append(child.register_forward_pre_hook(saw_norm(name)))
+        if isinstance(child, layers):
+            handles.append(child.register_forward_hook(saw_layer(name)))
+        elif isinstance(child, readers):
+            handles.append(child.register_forward_pre_hook(saw_reader(name)))
     with torch.no_grad():
         network(example)
     for handle in handles:
@@ -109,32 +114,40 @@ def _plain_norm(norm: nn.BatchNorm2d) -> nn.Module:
     return plain.eval() if isinstance(after, nn.Identity) else nn.Sequential(plain, after).eval()
 
 
-def _static_padding(conv: Conv2dSame, size: torch.Size) -> nn.Module:
-    """TensorFlow's SAME padding for one input size; as the convolution's own where it is symmetric."""
+def static_padding(conv: nn.Conv2d, size: torch.Size, weight: Tensor) -> nn.Module:
+    """A plain convolution with this weight; TensorFlow's SAME padding is that for one input size, before the convolution
+    where it is not symmetric."""
+    if not (isinstance(conv, Conv2dSame) or getattr(conv, "same_pad", False)):
+        return _plain_conv(conv, cast("tuple[int, int]", conv.padding), weight)
     left, right, top, bottom = pad_same_arg(list(size), list(conv.kernel_size), list(conv.stride), list(conv.dilation))
     symmetric = left == right and top == bottom
-    kernel, stride, dilation = (
-        cast("tuple[int, int]", pair) for pair in (conv.kernel_size, conv.stride, conv.dilation)
-    )
-    padding = (top, left) if symmetric else (0, 0)
-    bias = conv.bias is not None
-    plain = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, dilation, conv.groups, bias)
-    plain.load_state_dict(conv.state_dict())
+    plain = _plain_conv(conv, (top, left) if symmetric else (0, 0), weight)
     return plain if symmetric else nn.Sequential(nn.ZeroPad2d((left, right, top, bottom)), plain)
 
 
-def _replace(network: nn.Module, name: str, child: nn.Module) -> None:
+def _plain_conv(conv: nn.Conv2d, padding: tuple[int, int], weight: Tensor) -> nn.Conv2d:
+    kernel, stride, dilation = (
+        cast("tuple[int, int]", pair) for pair in (conv.kernel_size, conv.stride, conv.dilation)
+    )
+    bias = conv.bias is not None
+    plain = nn.Conv2d(conv.in_channels, conv.out_channels, kernel, stride, padding, dilation, conv.groups, bias)
+    plain.load_state_dict({"weight": weight} | ({"bias": conv.bias} if bias else {}))
+    return plain
+
+
+def replace(network: nn.Module, name: str, child: nn.Module) -> None:
     parent, _, last = name.rpartition(".")
     setattr(network.get_submodule(parent), last, child)
 
 
-def _compare(module: nn.Module, folded: nn.Module, example: Tensor) -> None:
+def require_same(module: nn.Module, folded: nn.Module, example: Tensor, what: str) -> None:
+    """RuntimeError unless a folded network computes what it did."""
     reference = copy.deepcopy(module).eval()
     with torch.no_grad():
         expected, got = reference(example), folded(example)
     error = float((got - expected).norm() / expected.norm().clamp_min(1e-12))
     if not error <= TOLERANCE:  # NaN is an error too
         raise RuntimeError(
-            f"Folding batch norms changes what {type(module).__name__} computes (relative error {error:.2g}, "
-            f"at most {TOLERANCE:g}): a convolution's output is read by more than its norm, or a layer runs twice."
+            f"{what} changes what {type(module).__name__} computes (relative error {error:.2g}, "
+            f"at most {TOLERANCE:g}): a layer's output is read by more than what is folded into it, or it runs twice."
         )

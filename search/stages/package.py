@@ -12,10 +12,13 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal, final
 
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from coreml_pareto.objectives.preprocessing import PREFIX
@@ -23,12 +26,13 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.record import ASKED, read_record
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.stages.allocate import Option
-from coreml_pareto.search.stages.compress import Plan, Weights, compress, heavy_weights
+from coreml_pareto.search.stages.compress import Plan, Weights, compress, heavy_weights, signal_to_noise
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
 from coreml_pareto.search.stages.mixed import assumed_options, forms_for, measured_options, write_within
 from coreml_pareto.search.stages.recover import (
     Recovered,
     Tuning,
+    as_stored,
     folded,
     recover,
     renamed,
@@ -36,13 +40,15 @@ from coreml_pareto.search.stages.recover import (
     tuning_recipe,
     weights_in_order,
 )
+from coreml_pareto.search.stages.rewrite import Source as Converted
 from coreml_pareto.search.stages.sensitivity import Calibration, sensitivity
 from coreml_pareto.search.stages.train import lesson, preprocessing_of
 from coreml_pareto.search.stages.trained import Trained
-from coreml_pareto.search.stages.w8a8 import convert_w8a8
+from coreml_pareto.search.stages.w8a8 import convert_w8a8, require_traceable
 from coreml_pareto.search.store import Store, stage_key
 from coreml_pareto.spaces.candidate import Compression, Network
 from coreml_pareto.spaces.compression import describe, minimum_os, parse, spell
+from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import build
 
 Source = Trained | Recovered
@@ -97,6 +103,49 @@ class Packager:
         key = stage_key(probe=network.digest, classes=self.data.classes)
         return self._produce(key, network, compression.model_copy(update={"fine_tune_epochs": 0}), None)
 
+    def require_possible(self, network: Network, compression: Compression) -> None:
+        """Refuse, before anything is trained, what this network does not admit whatever its weights are.
+
+        Its structure decides, so backbones are looked at once, at one width and resolution.
+
+        Raises:
+            UserError: W8A8 of a network that cannot be traced; fine-tuning where the conversion changes the weights.
+        """
+        look = self._untraceable if compression.scheme == "w8a8" else self._unkept
+        if compression.scheme != "w8a8" and not compression.fine_tune_epochs:
+            return
+        key = stage_key(possible=look.__name__, family=network.family, backbone=network.backbone, depth=network.depth)
+
+        def make(work: Path) -> None:
+            (work / "refusal.txt").write_text(look(network))
+
+        if refusal := (self.store.produce("possible", key, make) / "refusal.txt").read_text():
+            raise UserError(refusal)
+
+    def _untraceable(self, network: Network) -> str:
+        """Why there is no W8A8 of a network; empty where there is."""
+        try:
+            require_traceable(randomised(network), network)
+        except UserError as refusal:
+            return str(refusal)
+        return ""
+
+    def _unkept(self, network: Network) -> str:
+        """Why the package would not hold the weights that fine-tuning trains; empty where it does."""
+        module = as_stored(randomised(network), network.resolution)
+        trained = weights_in_order(module, network.resolution)
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "model.mlpackage"
+            save(convert(module, self._wrapping(network, None), minimum_os=16, precision="fp16"), path)
+            held = heavy_weights(load(path))
+        if len(held) != len(trained):
+            return _not_kept(network.backbone, f"{len(trained)} weights become {len(held)}")
+        pairs = zip(trained.items(), held.values(), strict=True)
+        changed = [name for (name, weight), stored in pairs if not _same(weight, stored)]
+        if not changed:
+            return ""
+        return _not_kept(network.backbone, f"{len(changed)} weights are changed, {changed[0]} for one")
+
     def _layer_plan(self, trained: Trained, mixed: Compression) -> Plan:
         """What mixed precision does to the trained network, by the names of the folded network's layers."""
         program = load(self.package(trained, mixed.model_copy(update={"fine_tune_epochs": 0})))
@@ -106,7 +155,7 @@ class Packager:
         plan = {name: parse(row.applied) for name, row in record.layers.items() if row.applied}
         layers = weights_in_order(folded(trained), trained.network.resolution)
         if len(layers) != len(record.layers):
-            raise RuntimeError(_not_kept(trained.network, f"{len(layers)} weights become {len(record.layers)}"))
+            raise RuntimeError(_not_kept(trained.network.label, f"{len(layers)} weights become {len(record.layers)}"))
         return renamed(plan, record.layers, layers)
 
     def _produce(
@@ -120,7 +169,7 @@ class Packager:
             elif compression.scheme == "mixed":
                 self._write_mixed(target, key, network, compression, source, plan)
             else:
-                converted = self._converted(key, network, compression, source)
+                converted = _read(self._converted(key, network, compression, source))
                 compress(converted, target, compression, {ASKED: spell(compression)}, probe=source is None)
             if isinstance(source, Recovered):
                 _require_kept(target, network)
@@ -134,16 +183,17 @@ class Packager:
         known: Plan | None,
     ) -> None:  # fmt: skip
         """Write a package under the plan that is `known` by the layers' names, or under the best one."""
-        converted = self._converted(key, network, compression, source)
+        path = self._converted(key, network, compression, source)
+        converted = _read(path)
 
         def write(plan: Plan) -> Path:
             compress(converted, target, compression, {ASKED: spell(compression)}, plan=plan, probe=source is None)
             return target
 
-        weights = heavy_weights(load(converted))
+        weights = heavy_weights(converted.program)
         if known is None or source is None:
-            options = self._options(weights, converted, network, compression, source)
-            write_within(compression, weights, options, converted, write)
+            options = self._options(weights, path, network, compression, source)
+            write_within(compression, weights, options, path, write)
             return
         write(renamed(known, weights_in_order(source.module(), network.resolution), weights))
 
@@ -227,6 +277,15 @@ class Packager:
         }
 
 
+@lru_cache(maxsize=1)
+def _read(converted: Path) -> Converted:
+    """A conversion in the store, read once for all compressions of a network that follow each other.
+
+    One is kept, about a megabyte of text: its weights stay on disk, and a store never changes what it holds.
+    """
+    return Converted.read(converted)
+
+
 def _require_kept(package: Path, network: Network) -> None:
     """Refuse a package that does not hold the weights which were trained: they were stored once more, with a loss."""
     record, _ = read_record(load(package))
@@ -236,12 +295,18 @@ def _require_kept(package: Path, network: Network) -> None:
         else []
     )
     if lost:
-        raise RuntimeError(_not_kept(network, f"{len(lost)} weights are changed, {lost[0]} for one"))
+        raise RuntimeError(_not_kept(network.label, f"{len(lost)} weights are changed, {lost[0]} for one"))
 
 
-def _not_kept(network: Network, what: str) -> str:
+def _same(weight: torch.Tensor, stored: NDArray[Any]) -> bool:
+    """Whether a weight is stored as it is; a linear layer's may be in another shape."""
+    same_size = weight.numel() == stored.size
+    return same_size and signal_to_noise(weight.numpy().reshape(stored.shape), stored) > KEPT_DB
+
+
+def _not_kept(network: str, what: str) -> str:
     return (
-        f"the conversion of {network.label} changes the weights that fine-tuning trained ({what}: scales are merged into "
+        f"the conversion of {network} changes the weights that fine-tuning trained ({what}: scales are merged into "
         "them, or equal ones are stored once); take 0 fine_tune_epochs for this network"
     )
 
@@ -282,7 +347,8 @@ def randomised(network: Network) -> nn.Module:
                 if part.running_var is not None:
                     part.running_var.uniform_(0.5, 1.5)
         for parameter in module.parameters():
-            if parameter.ndim <= 1:
+            constant = bool((parameter == parameter.reshape(-1)[0]).all())  # such as gains [outputs, 1, 1, 1]
+            if parameter.ndim <= 1 or constant:
                 parameter.uniform_(0.1, 0.9)
             else:  # layers of one shape begin in one range: their tables would be equal, and be stored once
                 parameter.mul_(torch.empty(()).uniform_(0.5, 1.5))

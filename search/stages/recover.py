@@ -1,11 +1,11 @@
 """How does a network regain what compression cost it?  It is trained on, each weight seen as it will be stored.
 
-The network is folded first, because the package stores folded weights; then every weight of a convolution or linear layer
-is trained relative to its output channel's size (folding leaves channels that differ by orders of magnitude, and Adam's
-steps are absolute), and projected onto its form on the way to the network, gradients passing unchanged (straight-through
-estimator: Bengio et al. 2013, arXiv:1308.3432; for integers Jacob et al. 2018, arXiv:1712.05877). What is left at the
-end are the projected weights, which `compress` then stores as they are. Batches, loss, teacher, schedule and checkpoints
-are those of any training.
+The network is folded first (batch norms and scales), because the package stores folded weights; then every weight of a
+convolution or linear layer is trained relative to its output channel's size (folding leaves channels that differ by
+orders of magnitude, and Adam's steps are absolute), and projected onto its form on the way to the network, gradients
+passing unchanged (straight-through estimator: Bengio et al. 2013, arXiv:1308.3432; for integers Jacob et al. 2018,
+arXiv:1712.05877). What is left at the end are the projected weights, which `compress` then stores as they are. Batches,
+loss, teacher, schedule and checkpoints are those of any training.
 
 Decision: projections of our own, not coremltools.optimize.torch or coreai-opt. Measured on digits by
 benchmarks/recovery_methods.py: 2 epochs (38 steps), one seed, the better of two learning rates (squeezenet1_1: one),
@@ -52,6 +52,7 @@ from torch.nn.utils import parametrize
 from coreml_pareto.search.stages.compress import Layer, Plan, decided, forms_of
 from coreml_pareto.search.stages.folding import fold_batch_norm
 from coreml_pareto.search.stages.projections import Projection, projection
+from coreml_pareto.search.stages.scales import fold_scales
 from coreml_pareto.search.stages.train import (
     Follow,
     Progress,
@@ -203,8 +204,14 @@ def tuning_recipe(recipe: Recipe, epochs: int) -> Recipe:
 
 
 def folded(trained: Trained) -> nn.Module:
-    """Return a trained network as the package holds it: batch norms folded into the convolutions."""
-    return fold_batch_norm(trained.module(), _noise(trained.network.resolution))
+    """Return a trained network as the package holds it."""
+    return as_stored(trained.module(), trained.network.resolution)
+
+
+def as_stored(module: nn.Module, side: int) -> nn.Module:
+    """Return a network whose weights are those that its package will hold: batch norms and scales folded into them."""
+    example = _noise(side)
+    return fold_scales(fold_batch_norm(module, example), example)
 
 
 def _noise(side: int) -> Tensor:

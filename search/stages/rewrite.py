@@ -18,6 +18,7 @@ import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, final
@@ -25,7 +26,9 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from coreml_pareto.objectives.program.loader import main_function, read_spec, tensor_type
+from coreml_pareto.objectives.program import Program
+from coreml_pareto.objectives.program.loader import main_function, program_of, read_spec, tensor_type
+from coreml_pareto.objectives.program.quiet import coremltools as ct
 from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.objectives.program.weightfile import WeightFile
 from coreml_pareto.search.stages.forms import Form, builtin
@@ -36,25 +39,44 @@ with quiet():
     from coremltools.libmilstoragepython import _BlobStorageWriter as BlobWriter
 
 Array = NDArray[Any]
+MODEL = ct.proto.Model_pb2.Model
 _WEIGHTS = Path("weights") / "weight.bin"
 _IMMEDIATE = 10
 """Arrays of fewer elements stand in the program itself, as coremltools has it."""
 
 
-def rewrite(source: Path, target: Path, forms: Mapping[str, Form], metadata: Mapping[str, str]) -> None:
+@final
+@dataclass(frozen=True)
+class Source:
+    """A saved package, read and validated once, to be written anew any number of times. Its weights stay on disk."""
+
+    program: Program
+    spec: Any
+    model_file: Path
+    weights: WeightFile
+
+    @classmethod
+    def read(cls, path: Path) -> Source:
+        """Read a package; UserError: it is no ML program, or damaged."""
+        spec, model_file = read_spec(path)
+        program = program_of(spec, model_file, path)
+        return cls(program, spec, model_file, WeightFile.open(model_file.parent / _WEIGHTS))
+
+
+def rewrite(source: Source, target: Path, forms: Mapping[str, Form], metadata: Mapping[str, str]) -> None:
     """Write `source` as `target` (which must not exist), the named weights in other forms, with metadata added.
 
     Raises:
-        UserError: `source` is no ML program.
         KeyError: there is no such weight.
     """
-    spec, model_file = read_spec(source)
-    folder = target / model_file.parent.relative_to(source)
+    path, spec = source.program.path, MODEL()
+    spec.CopyFrom(source.spec)
+    folder = target / source.model_file.parent.relative_to(path)
     (folder / _WEIGHTS).parent.mkdir(parents=True)
-    shutil.copy(source / "Manifest.json", target / "Manifest.json")
-    function = main_function(spec, source)
+    shutil.copy(path / "Manifest.json", target / "Manifest.json")
+    function = main_function(spec, path)
     block = function.block_specializations[function.opset]
-    writer = _Writer(folder / _WEIGHTS, WeightFile.open(model_file.parent / _WEIGHTS))
+    writer = _Writer(folder / _WEIGHTS, source.weights)
     left = dict(forms)
     operations = []
     for operation in block.operations:
@@ -66,12 +88,12 @@ def rewrite(source: Path, target: Path, forms: Mapping[str, Form], metadata: Map
             name = operation.outputs[0].name
             operations += form.operations(name, _release(function.opset), writer.store)
     if left:
-        raise KeyError(f"{source} has no weight {', '.join(left)}")
+        raise KeyError(f"{path} has no weight {', '.join(left)}")
     _replace_operations(block, operations)
     for key, text in metadata.items():
         spec.description.metadata.userDefined[key] = text
     writer.close()
-    (folder / model_file.name).write_bytes(spec.SerializeToString(deterministic=True))
+    (folder / source.model_file.name).write_bytes(spec.SerializeToString(deterministic=True))
 
 
 def slim(package: Path) -> None:
@@ -123,6 +145,7 @@ class _Writer:
         return self._known[digest]
 
 
+_UNPACKS = "constexpr_"
 _CALIBRATED = frozenset({"quantize", "dequantize"})
 
 _METHODS: Mapping[str, tuple[str, Any]] = {
@@ -169,7 +192,10 @@ def _share_constants(block: Any) -> None:
 
 
 def _rename(block: Any, kept: set[str]) -> None:
-    """Call every value by its operation and a number, and a stored weight by what it is to the operation that reads it."""
+    """Call every value by its operation and a number, and a stored weight by what it is to the operation that reads it.
+
+    So is a weight that an operation unpacks, and what that one reads by what it is to the weight.
+    """
     names: dict[str, str] = {name: name for name in kept}
     taken = set(kept)
 
@@ -184,14 +210,17 @@ def _rename(block: Any, kept: set[str]) -> None:
     for number, constant in enumerate(small):
         call(constant.outputs[0].name, f"c_{number}")
     numbers: Counter[str] = Counter()
-    for operation in block.operations:
-        if operation.type != "const":
-            numbers[operation.type] += 1
-            stem = f"{operation.type}_{numbers[operation.type]}"
-            for position, output in enumerate(operation.outputs):
-                call(output.name, f"{stem}_{position}" if position else stem)
-            for role, binding in _read(operation):
-                call(binding.name, f"{stem}_{role}")
+    unpacking = [operation for operation in block.operations if operation.type.startswith(_UNPACKS)]
+    computing = [operation for operation in block.operations if not operation.type.startswith(("const", _UNPACKS))]
+    for operation in computing + unpacking[::-1]:  # readers first: what they read has its name then
+        numbers[operation.type] += 1
+        stem = f"{operation.type}_{numbers[operation.type]}"
+        for position, output in enumerate(operation.outputs):
+            call(output.name, f"{stem}_{position}" if position else stem)
+        if operation.type.startswith(_UNPACKS):
+            stem = names[operation.outputs[0].name]
+        for role, binding in _read(operation):
+            call(binding.name, f"{stem}_{role}")
     for operation in block.operations:
         for output in operation.outputs:
             output.name = names.get(output.name, output.name)

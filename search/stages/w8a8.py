@@ -26,6 +26,7 @@ the fake-quantised network by running it (`check`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -38,6 +39,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.ao.quantization import FakeQuantize, MinMaxObserver
 from torch.ao.quantization.observer import MovingAveragePerChannelMinMaxObserver
+from torch.fx.proxy import TraceError
 
 from coreml_pareto.objectives.program import Constant, Executor, Operation, Program, load
 from coreml_pareto.objectives.program.constexpr import decode
@@ -48,7 +50,8 @@ from coreml_pareto.objectives.program.record import heavy_weights, is_compressed
 from coreml_pareto.search.stages.compress import Layer, record_of, signal_to_noise
 from coreml_pareto.search.stages.convert import Classifier, Wrapping, on_cpu, save, to_program
 from coreml_pareto.search.stages.folding import fold_batch_norm
-from coreml_pareto.spaces.candidate import Calibration
+from coreml_pareto.spaces.candidate import Calibration, Network
+from coreml_pareto.spaces.errors import UserError
 
 Images = Tensor | NDArray[np.uint8]
 Train = Callable[[nn.Module], None]
@@ -213,6 +216,29 @@ def _prepared(folded: nn.Module, example: Tensor) -> tuple[Any, nn.Module]:
     return quantizer, prepared
 
 
+def require_traceable(module: nn.Module, network: Network) -> None:
+    """Refuse a network that cannot be quantised, whatever its weights are; takes a second or two.
+
+    Raises:
+        UserError: its forward pass depends on what it reads.
+    """
+    example = torch.randn(2, 3, network.resolution, network.resolution)
+    with quiet(), torch.no_grad(), _refusing(network):
+        _prepared(fold_batch_norm(on_cpu(module), example), example[:1])
+
+
+@contextmanager
+def _refusing(network: Network) -> Iterator[None]:
+    """Say for people what the tracer says for programmers."""
+    try:
+        yield
+    except TraceError as error:
+        raise UserError(
+            "W8A8 is prepared on a network's trace, so a forward pass must not branch on values or shapes; that of "
+            f"{network.backbone} does: take weights alone (int8/channel) for it, or leave it out of studies with w8a8"
+        ) from error
+
+
 def _calibrate(prepared: nn.Module, images: Tensor, calibration: Calibration, step: Callable[[], None]) -> None:
     """Find the activations' ranges and hold them; the weights' follow the weights."""
     ranges = {part: _exchange(part, _OBSERVERS[calibration]) for part in _activation_quantizers(prepared)}
@@ -296,9 +322,11 @@ def convert_w8a8(
 
     Raises:
         RuntimeError: the package computes something else than the fake-quantised network.
+        UserError: the network cannot be traced.
     """
     plain = Classifier(on_cpu(module), wrapping.network).eval()
-    quantised = quantize(plain.network, plain.normalise(_pixels(images)), calibration=calibration, train=train)
+    with _refusing(wrapping.network):
+        quantised = quantize(plain.network, plain.normalise(_pixels(images)), calibration=calibration, train=train)
     reference = Classifier(quantised.network, wrapping.network).eval()
     with quiet(), torch.no_grad():
         traced = torch.jit.trace(reference, torch.zeros(wrapping.shape), check_trace=False)  # type: ignore[no-untyped-call]

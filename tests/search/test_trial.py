@@ -218,3 +218,24 @@ def test_what_a_network_can_yield_is_known_before_it_is_trained(store: Store) ->
     whole, small, *_ = potential
     limited = _laboratory(store, {"size": whole["size_bytes"].value - 1})
     assert list(limited.potential(NETWORK, forms[:2])) == [small]
+
+
+@pytest.mark.parametrize("text", ["w8a8", "palette-2/tensor"])
+def test_what_a_network_does_not_admit_ends_the_candidate_untrained(
+    tmp_path: Path, text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """W8A8 of a network that branches; fine-tuning of weights that the conversion changes."""
+    monkeypatch.setattr("coreml_pareto.search.stages.recover.fold_scales", lambda module, example: module)
+    backbone, told = {
+        "w8a8": ("mobilevit_xxs", "that of mobilevit_xxs does: take weights alone (int8/channel) for it"),
+        "palette-2/tensor": ("convnext_atto", "the conversion of convnext_atto changes the weights"),
+    }[text]
+    witness = Witness()
+    candidate = Candidate(
+        network=Network(family="timm", backbone=backbone, resolution=64, classes=10), recipe=RECIPE,
+        compression=parse(text).model_copy(update={"fine_tune_epochs": 1}),
+    )  # fmt: skip
+    outcome = _laboratory(Store(tmp_path)).evaluate(candidate, witness)
+    assert isinstance(outcome, Failed) and outcome.stage == "probe"
+    assert told in outcome.cause
+    assert witness.steps == []

@@ -168,3 +168,28 @@ def test_people_are_told_of_calibration_and_fine_tuning() -> None:
     tuned = parse("w8a8").model_copy(update={"fine_tune_epochs": 2, "calibration": "percentile"})
     assert schemes.describe(tuned) == "w8a8, percentile of 128 images, fine-tuned 2 epochs"
     assert schemes.describe(parse("palette-4/tensor")) == "palette-4/tensor"
+
+
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("palete-4/tensor", "palette-4/tensor"), ("pallete-2", "palette-2"), ("w8a", "w8a8"), ("int8/chanel", "int8/channel"),
+        ("prunning-50", "pruning-50"), ("int4/blok-32", "int4/block-32"), ("palette-4/tensr/uniform", "palette-4/tensor/uniform"),
+        ("pruning-50+palete-4", r"pruning-50\+palette-4"), ("int9", "int8"),
+    ],
+)  # fmt: skip
+def test_a_wrong_word_is_answered_by_the_nearest_first(text: str, near: str) -> None:
+    with pytest.raises(UserError, match=rf"No compression is called '[^']*'; nearest: {near}[,;]"):
+        parse(text)
+
+
+def test_what_is_near_to_nothing_has_no_nearest() -> None:
+    with pytest.raises(UserError, match="No compression is called 'qat'; the schemes are: fp32, fp16, "):
+        parse("qat")
+
+
+@pytest.mark.parametrize("compression", ALL, ids=spell)
+def test_every_form_that_is_called_nearest_is_legal(compression: Compression) -> None:
+    told = schemes._nearest(spell(compression) + "x").removeprefix("; nearest: ").split(", ")
+    assert spell(compression) in told
+    assert all(parse(form) for form in told)

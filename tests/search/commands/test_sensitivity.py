@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -9,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from coreml_pareto.objectives.program import load
 from coreml_pareto.search.data import load_data
-from coreml_pareto.search.stages.compress import compress
+from coreml_pareto.search.stages.compress import compress, heavy_weights
 from coreml_pareto.search.stages.convert import convert, save
 from coreml_pareto.search.stages.package import Packager, randomised
 from coreml_pareto.search.stages.sensitivity import sensitivity
@@ -60,7 +62,19 @@ def test_a_map_has_a_cell_for_every_effect(command: Callable[..., Any], package:
     arguments = ("--data", "digits", "--images", "8", "--schemes", "int8/channel,palette-2/tensor", "--json")
     described = json.loads(command("sensitivity", str(package), *arguments).out)
     found = Sensitivity(tuple(Effect(**row) for row in described["effects"]), described["top1"], described["images"])
-    (trace,) = sensitivity_figure(found, "model").data
+    layers = list(heavy_weights(load(package)))
+    figure = sensitivity_figure(found, layers, "model")
+    (trace,) = figure.data
+    assert list(trace.y) == layers and len(trace.z) == len(layers) == 54
+    cells = list(itertools.product(layers, trace.x))
+    smaller = {(effect.layer, effect.compression) for effect in found.effects}
+    assert 0 < len(smaller) < len(cells)
+    texts = [text for row in trace.text for text in row]
+    values = [value for row in trace.z for value in row]
+    for cell, text, value in zip(cells, texts, values, strict=True):
+        assert (cell not in smaller) == (value is None) == text.endswith("would not get smaller")
+    never = len(set(layers) - {layer for layer, _ in smaller})
+    assert never and f"{never} of 54 layers under none of these schemes" in figure.layout.title.text
     assert list(trace.x) == ["int8/channel", "palette-2/tensor"]  # from many bits to few
     drawn = [value for row in trace.z for value in row if value is not None]
     assert sorted(drawn) == sorted(effect.logits_db for effect in found.effects)
@@ -121,3 +135,23 @@ def test_the_record_is_that_of_mixed_precision(command: Callable[..., Any], pack
     described = json.loads(command("sensitivity", str(package), *arguments).out)
     assert set((tmp_path / "sensitivity").iterdir()) == before
     assert described["top1"] == found.top1
+
+
+@pytest.mark.parametrize(
+    ("named", "told"), [(True, ""), (False, "6 of the 8 schemes that were measured; others: --schemes")]
+)
+def test_a_table_says_what_it_does_not_show(
+    package: Path, named: bool, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from coreml_pareto.search.commands.sensitivity import SHOWN, _show
+    from coreml_pareto.search.stages.sensitivity import Effect, Sensitivity
+
+    program = load(package)
+    layer = next(iter(heavy_weights(program)))
+    effects = [
+        Effect(layer, name, name, bits, 20.0, 20.0, 0.1, 0.5)
+        for bits, name in enumerate([*SHOWN, "palette-1/tensor", "int8/tensor"])
+    ]
+    _show(program, Sensitivity(tuple(effects), 0.5, 8), named=named)
+    out = " ".join(capsys.readouterr().out.split())
+    assert (told in out) and ("that were measured" in out) != named

@@ -19,6 +19,7 @@ from coreml_pareto.objectives.program.quiet import quiet
 from coreml_pareto.search.stages import compress as module
 from coreml_pareto.search.stages.compress import Layer, compress, pruning_threshold, signal_to_noise
 from coreml_pareto.search.stages.convert import save
+from coreml_pareto.search.stages.rewrite import Source
 from coreml_pareto.spaces.candidate import Compression
 from coreml_pareto.spaces.compression import every_compression, minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
@@ -392,3 +393,20 @@ def test_a_constant_that_is_joined_with_others_stops_nothing(tmp_path: Any) -> N
     save(model, tmp_path / "token.mlpackage")
     layers = compress(tmp_path / "token.mlpackage", tmp_path / "int8.mlpackage", parse("int8/tensor"))
     assert [layer.applied for layer in layers] == ["int8/tensor"]
+
+
+def test_a_source_is_read_once_for_all_its_compressions(packages: Any, tmp_path: Path) -> None:
+    """And every one is what it is from a fresh reading, in whatever order they are written."""
+    path = packages.saved(packages.converted("squeezenet1_1", 16))
+    source = Source.read(path)
+    before = source.spec.SerializeToString(deterministic=True)
+    for text in ("palette-4/tensor", "int8/channel", "pruning-50", "palette-4/tensor", "fp16"):
+        compress(source, tmp_path / "once.mlpackage", parse(text), {"key": text})
+        compress(path, tmp_path / "anew.mlpackage", parse(text), {"key": text})
+        once, anew = (_content(tmp_path / name) for name in ("once.mlpackage", "anew.mlpackage"))
+        assert once == anew
+        assert source.spec.SerializeToString(deterministic=True) == before
+
+
+def _content(package: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(package)): file.read_bytes() for file in package.rglob("*") if file.is_file()}

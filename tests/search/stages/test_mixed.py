@@ -14,7 +14,7 @@ from coreml_pareto.objectives.program.record import LAYERS, read_record
 from coreml_pareto.search.inspection import inspect
 from coreml_pareto.search.stages.compress import compress, heavy_weights
 from coreml_pareto.search.stages.mixed import CLOSE, assumed_options, forms_for, measured_options, write_within
-from coreml_pareto.search.stages.rewrite import rewrite
+from coreml_pareto.search.stages.rewrite import Source, rewrite
 from coreml_pareto.spaces.compression import minimum_os, parse, spell
 from coreml_pareto.spaces.errors import UserError
 
@@ -144,6 +144,6 @@ def test_the_record_tells_each_layers_form(packages: Any, name: str) -> None:
 def test_damaged_forms_are_not_believed(packages: Any, tmp_path: Path, forms: str) -> None:
     made = packages.compressed("squeezenet1_1", parse("mixed-4/group-16"))
     content = json.loads(load(made.model).metadata[LAYERS]) | {"forms": json.loads(forms)}
-    rewrite(made.model, tmp_path / "x.mlpackage", {}, {LAYERS: json.dumps(content)})
+    rewrite(Source.read(made.model), tmp_path / "x.mlpackage", {}, {LAYERS: json.dumps(content)})
     record, note = read_record(load(tmp_path / "x.mlpackage"))
     assert record is None and "its forms are damaged" in note

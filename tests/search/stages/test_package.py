@@ -14,6 +14,7 @@ from torch import nn
 from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.constexpr import decode
+from coreml_pareto.objectives.program.loader import read_spec
 from coreml_pareto.objectives.program.record import read_record
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.inspection import inspect
@@ -24,6 +25,7 @@ from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
 from coreml_pareto.spaces.compression import parse
+from coreml_pareto.spaces.errors import UserError
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
 RECIPE = Recipe(epochs=1, learning_rate=1e-3, weight_decay=0.01, batch_size=32)
@@ -125,3 +127,51 @@ def test_nothing_is_fine_tuned_with_nothing(bench: Bench) -> None:
 @pytest.mark.parametrize("text", ["palette-2/tensor", "mixed-3/group-16", "w8a8"])
 def test_a_probe_is_not_fine_tuned(bench: Bench, text: str) -> None:
     assert bench.packager.probe(NETWORK, tuned(text)) == bench.packager.probe(NETWORK, parse(text))
+
+
+SCALED = Network(family="timm", backbone="convnext_atto", resolution=32, classes=10)
+
+
+@pytest.mark.parametrize("text", ["palette-2/tensor", "mixed-3"])
+def test_scaled_weights_are_fine_tuned_as_they_are_stored(bench: Bench, text: str) -> None:
+    """ConvNeXt's layer scale is merged into the weight before it; so it is before the training."""
+    trained = bench.trainer.train(SCALED, RECIPE, lambda step: None)
+    package = bench.packager.package(trained, tuned(text), bench.tuning)
+    record, note = read_record(load(package))
+    assert record is not None and note == ""
+    noise = [row.snr_db for row in record.layers.values() if row.applied and row.snr_db is not None]
+    assert len(noise) > 20 and min(noise) > 60
+
+
+def test_what_the_conversion_would_change_is_refused_and_looked_at_once(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the folding of scales there is such a network."""
+    other = SCALED.model_copy(update={"backbone": "convnext_femto"})
+    bench.packager.require_possible(SCALED, tuned("palette-2/tensor"))
+    monkeypatch.setattr("coreml_pareto.search.stages.recover.fold_scales", lambda module, example: module)
+    bench.packager.require_possible(other, parse("palette-2/tensor"))  # nothing is trained under it
+    told = r"the conversion of convnext_femto changes .* \(12 weights are changed, stages.0.blocks.0.mlp.fc2 for one.* take 0 "
+    with pytest.raises(UserError, match=told):
+        bench.packager.require_possible(other, tuned("palette-2/tensor"))
+    monkeypatch.setattr("coreml_pareto.search.stages.package.convert", lambda *_, **__: pytest.fail("looked again"))
+    bench.packager.require_possible(SCALED.model_copy(update={"resolution": 48}), tuned("palette-4/tensor"))
+    with pytest.raises(UserError, match=told):
+        bench.packager.require_possible(other, tuned("mixed-3"))
+
+
+def test_a_conversion_is_read_once_for_palettes_that_follow_each_other(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[Path] = []
+
+    def counted(path: Path) -> tuple[Any, Path]:
+        read.append(path)
+        return read_spec(path)
+
+    monkeypatch.setattr("coreml_pareto.search.stages.rewrite.read_spec", counted)
+    network = NETWORK.model_copy(update={"resolution": 48})
+    for text in ("palette-8", "palette-6", "palette-1"):
+        bench.packager.probe(network, parse(text))
+    sources = [path for path in read if ".work" not in path.parts]
+    assert len(sources) == 1 and sources[0].parent.parent.name == "convert"

@@ -13,8 +13,10 @@ import torch
 from coreml_pareto.objectives.program import Executor, load
 from coreml_pareto.objectives.program.loader import main_function, read_spec
 from coreml_pareto.objectives.program.quiet import quiet
+from coreml_pareto.objectives.program.record import heavy_weights
 from coreml_pareto.search.stages.forms import Sparse
-from coreml_pareto.search.stages.rewrite import rewrite, slim
+from coreml_pareto.search.stages.rewrite import Source, _refer, rewrite, slim
+from coreml_pareto.spaces.compression import parse
 
 NAMES = ["mobilenetv3_small", "efficientnet_lite0", "squeezenet1_1"]
 
@@ -81,7 +83,7 @@ def test_the_same_twice(both: tuple[str, Path, Path], tmp_path: Path) -> None:
     text = next(short.rglob("*.mlmodel")).read_bytes()
     slim(short)
     assert next(short.rglob("*.mlmodel")).read_bytes() == text
-    rewrite(short, tmp_path / "copy.mlpackage", {}, {})
+    rewrite(Source.read(short), tmp_path / "copy.mlpackage", {}, {})
     assert (
         next((tmp_path / "copy.mlpackage").rglob("weight.bin")).read_bytes()
         == next(short.rglob("weight.bin")).read_bytes()
@@ -90,7 +92,7 @@ def test_the_same_twice(both: tuple[str, Path, Path], tmp_path: Path) -> None:
 
 def test_metadata_is_added(both: tuple[str, Path, Path], tmp_path: Path) -> None:
     _, _, short = both
-    rewrite(short, tmp_path / "copy.mlpackage", {}, {"key": "text"})
+    rewrite(Source.read(short), tmp_path / "copy.mlpackage", {}, {"key": "text"})
     assert load(tmp_path / "copy.mlpackage").metadata == {**load(short).metadata, "key": "text"}
 
 
@@ -98,8 +100,9 @@ def test_an_unknown_weight_is_an_error(both: tuple[str, Path, Path], tmp_path: P
     import numpy as np
 
     _, _, short = both
+    forms = {"nothing_weight": Sparse(np.zeros((2, 2), np.float16))}
     with pytest.raises(KeyError, match="nothing_weight"):
-        rewrite(short, tmp_path / "copy.mlpackage", {"nothing_weight": Sparse(np.zeros((2, 2), np.float16))}, {})
+        rewrite(Source.read(short), tmp_path / "copy.mlpackage", forms, {})
 
 
 def test_new_names_keep_clear_of_those_that_stay(tmp_path: Path) -> None:
@@ -125,3 +128,26 @@ def test_new_names_keep_clear_of_those_that_stay(tmp_path: Path) -> None:
     assert len({*made, "c_0"}) == len(made) + 1
     for name, values in Executor(after).run(images).items():
         assert torch.equal(values, expected[name])
+
+
+@pytest.mark.parametrize("text", ["palette-4/tensor", "pruning-50+palette-4", "int4/block-32"])
+def test_what_is_unpacked_is_called_by_its_layer(packages: Any, tmp_path: Path, text: str) -> None:
+    """Also where one operation unpacks for another; nothing else changes."""
+    source = packages.saved(packages.compressed("squeezenet1_1", parse(text)).model)
+    shutil.copytree(source, tmp_path / "odd.mlpackage")
+    spec, file = read_spec(tmp_path / "odd.mlpackage")
+    block = next(iter(main_function(spec, file).block_specializations.values()))
+    outputs = [output for o in block.operations for output in o.outputs if o.type.startswith("constexpr_")]
+    odd = {output.name: f"op_{number}" for number, output in enumerate(outputs)}
+    _refer(block, odd)
+    for output in outputs:
+        output.name = odd[output.name]
+    file.write_bytes(spec.SerializeToString(deterministic=True))
+    before = load(tmp_path / "odd.mlpackage")
+    assert any(name.startswith("op_") for name in heavy_weights(before))
+    images = packages.images("squeezenet1_1")
+    expected = packages.logits(before, images)
+    slim(tmp_path / "odd.mlpackage")
+    after = load(tmp_path / "odd.mlpackage")
+    assert list(heavy_weights(after)) == list(heavy_weights(load(source)))
+    assert torch.equal(packages.logits(after, images), expected)

@@ -4,6 +4,7 @@ form; training under quantisation; the record of the layers."""
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any, get_args
 
@@ -24,6 +25,7 @@ from coreml_pareto.search.stages.compress import record_of
 from coreml_pareto.search.stages.convert import Classifier, save, to_program
 from coreml_pareto.search.stages.folding import fold_batch_norm
 from coreml_pareto.spaces.candidate import Calibration
+from coreml_pareto.spaces.errors import UserError
 
 NAMES = ["mobilenetv3_small", "mobilenetv1", "efficientnet_lite0", "efficientnetv2_b0", "squeezenet1_1"]
 
@@ -104,6 +106,7 @@ def test_weights_and_activations_are_integers(packages: Any, name: str) -> None:
     assert {weight.scheme for weight in program.weights} <= {"int8", "fp16"}
     assert all(weight.scheme == "int8" for weight in program.weights if len(weight.shape) > 1)
     assert 8 < bits_per_weight(program) < 9
+    assert all(re.fullmatch(r"(conv|linear)_\d+_weight", weight) for weight in heavy_weights(program))
     kinds = [operation.kind for operation in program.operations]
     assert kinds.count("quantize") >= kinds.count("conv") / 2
     assert program.metadata["com.coreml-pareto.trial"] == "7"
@@ -411,3 +414,29 @@ def test_weights_of_another_network_have_no_record(packages: Any) -> None:
     other = w8a8.quantize(packages.module("squeezenet1_1", probe=True), torch.rand(2, 3, 48, 48)).exact
     assert w8a8.layers_of(program, other) == () and record_of("w8a8", ()) == {}
     assert len(heavy_weights(program)) == len(other)
+
+
+class Branching(nn.Module):
+    """Another path for wide images, which a trace cannot know."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 10, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.conv(x)
+        return (y if y.shape[-1] < 100 else y * 2).mean((2, 3))
+
+
+def test_a_network_that_branches_is_refused_by_name_before_and_at_the_conversion(packages: Any) -> None:
+    wrapping = packages.wrapping("mobilenetv1")
+    told = r"must not branch on values or shapes; that of mobilenetv1 does: take weights alone \(int8/channel\)"
+    with pytest.raises(UserError, match=told):
+        w8a8.require_traceable(Branching(), wrapping.network)
+    with pytest.raises(UserError, match=told):
+        w8a8.convert_w8a8(Branching(), packages.draw(32, 8), wrapping)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_networks_that_can_be_quantised_pass(packages: Any, name: str) -> None:
+    w8a8.require_traceable(packages.module(name), packages.network(name))
