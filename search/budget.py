@@ -104,6 +104,15 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
     return _quickest_first(plan, classes, size)
 
 
+def training_seconds(plan: Plan, data: DataSet) -> tuple[Network, float]:
+    """Return the median network of a resolved plan, and for how long it is trained on this machine, measured now."""
+    space = plan.space(len(data.classes))
+    networks = sorted(space.networks(), key=size)
+    median = networks[len(networks) // 2]
+    each = _seconds_per_image(median, plan.training.batch, pick_device(plan.training.device))
+    return median, each * _available(plan, data) * max(space.epochs_of(median.backbone))
+
+
 def baselines(space: Space) -> tuple[Network, ...]:
     """Return the smallest network of each family's first backbone: in a resolved plan the quickest, in their order."""
     own = _by_backbone(space)

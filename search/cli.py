@@ -27,6 +27,7 @@ from coreml_pareto.search.commands.measure import measure_command
 from coreml_pareto.search.commands.search import search_command
 from coreml_pareto.search.commands.sensitivity import sensitivity_command
 from coreml_pareto.search.commands.space import space_command
+from coreml_pareto.search.commands.status import status_command
 from coreml_pareto.search.commands.store import store_app
 from coreml_pareto.search.commands.verify import verify_command
 from coreml_pareto.spaces.errors import UserError
@@ -43,6 +44,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("search", rich_help_panel=_RUNS)(search_command)
+app.command("status", rich_help_panel=_RUNS)(status_command)
 app.command("front", rich_help_panel=_RUNS)(front_command)
 app.command("best", rich_help_panel=_RUNS)(best_command)
 app.command("device-kit", rich_help_panel=_RUNS)(device_kit_command)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Mapping
-from datetime import date
 from importlib.resources import files
 from pathlib import Path
-from reprlib import Repr
 from typing import Annotated, Any, Literal, final, get_args
 
 import yaml
@@ -26,11 +24,11 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
 from coreml_pareto.search.duration import parse_duration
+from coreml_pareto.search.explain import explain
 from coreml_pareto.search.limits import parse_limit
 from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Calibration, Compression
@@ -351,7 +349,7 @@ def load_plan(study: str | None, overrides: Mapping[str, Any] | None = None) -> 
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
-        raise UserError(_explain(error, content, place)) from error
+        raise UserError(explain(error, Plan, content, place)) from error
 
 
 def dump_plan(plan: Plan) -> str:
@@ -403,56 +401,6 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
         below = merged.get(key)
         merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
     return merged
-
-
-def _explain(error: ValidationError, content: Mapping[str, Any], place: str) -> str:
-    """Return one sentence for each of the first two keys that are wrong: where, what is legal, what came."""
-    told: dict[str, str] = {}
-    for problem in error.errors():
-        keys, field = _field_at(problem["loc"])
-        unknown = problem["type"] in ("extra_forbidden", "invalid_key")
-        where = ".".join((*keys, str(problem["loc"][len(keys)])) if unknown else keys)
-        if unknown:
-            sentence = f"unknown key {where!r}; legal here: {', '.join(_keys_in(field))}."
-        elif problem["type"] == "value_error":
-            sentence = f"{where}: {problem['ctx']['error']}; got {_shown(content, keys)}."
-        else:
-            sentence = f"{where}: {_legal(field)}; got {_shown(content, keys)}."
-        told.setdefault(where, f"{place}: {sentence}")
-    return "\n".join(list(told.values())[:2])
-
-
-def _field_at(location: tuple[int | str, ...]) -> tuple[tuple[str, ...], FieldInfo | None]:
-    """Return the keys that lead to a problem and the last one's field; positions and names of types follow the keys."""
-    keys: tuple[str, ...] = ()
-    field, model = None, Plan
-    for part in location:
-        known = getattr(model, "model_fields", {})
-        if part not in known:
-            break
-        keys, field = (*keys, str(part)), known[part]
-        model = field.annotation
-    return keys, field
-
-
-def _keys_in(field: FieldInfo | None) -> list[str]:
-    model: Any = field.annotation if field else Plan
-    return list(model.model_fields)
-
-
-def _legal(field: FieldInfo | None) -> str:
-    return (field and field.description) or f"a section with keys such as {', '.join(_keys_in(field)[:3])}"
-
-
-def _shown(content: Any, keys: tuple[str, ...]) -> str:
-    """Return what the study says at a key, shortened, in the words of YAML."""
-    for key in keys:
-        content = content.get(key)
-    if content is None:
-        return "nothing"
-    short = Repr()
-    short.maxlist, short.maxdict, short.maxstring = 8, 8, 60
-    return str(content).lower() if isinstance(content, bool | date) else short.repr(content)
 
 
 __all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "presets"]

@@ -50,6 +50,9 @@ class Watcher(Protocol):
     def note(self, job: Job, doing: str) -> None:
         """What is being done now."""
 
+    def stage(self, job: Job, name: str, seconds: float | None) -> None:
+        """A stage begins, or has ended after so many seconds."""
+
     def step(self, job: Job, step: Step) -> Verdict:
         """Where a training stands; a verdict ends it, its checkpoint stays."""
 
@@ -118,6 +121,9 @@ class _Reporter:
 
     def note(self, doing: str) -> None:
         self.watcher.note(self.job, doing)
+
+    def stage(self, name: str, seconds: float | None) -> None:
+        self.watcher.stage(self.job, name, seconds)
 
     def step(self, step: Step) -> None:
         if verdict := self.watcher.step(self.job, step):

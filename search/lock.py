@@ -22,6 +22,8 @@ if sys.platform != "win32":
 LOCK = ".lock"
 PULSE = 0.5
 """Seconds between two looks at a lock that somebody else holds."""
+TRIES, PAUSE = 5, 0.1
+"""A lock that is taken is tried again so often, after so many seconds: `at_work` holds it for an instant to look."""
 
 
 @contextmanager
@@ -117,7 +119,7 @@ def _open(folder: Path) -> int:
 def _lock(handle: int, folder: Path) -> None:
     if sys.platform != "win32":  # Windows has no flock; two searches in one folder are not kept apart there
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _exclusively(handle)
         except BlockingIOError as error:
             raise UserError(
                 f"Only one search at a time works in a run folder; one is at work in {folder}; wait for its end, stop "
@@ -125,6 +127,35 @@ def _lock(handle: int, folder: Path) -> None:
             ) from error
         except OSError:
             pass  # some network file systems have no locks either
+
+
+def _exclusively(handle: int) -> None:
+    for left in reversed(range(TRIES)):
+        try:
+            return fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if not left:
+                raise
+            time.sleep(PAUSE)
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a search holds a run folder's lock. Where there are no locks (Windows, some network file systems), False."""
+    if sys.platform == "win32":
+        return False
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    finally:
+        os.close(handle)
+    return False
 
 
 def _tidy(folder: Path, made: Sequence[Path]) -> None:

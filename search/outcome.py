@@ -72,3 +72,8 @@ class Stopped(Exception):
     def __init__(self, pruned: Pruned) -> None:
         super().__init__(pruned)  # whole: a worker's verdict travels through a pipe
         self.pruned = pruned
+
+
+def kind(outcome: Outcome) -> str:
+    """Return the word for how a candidate ended: `scored`, `infeasible`, `pruned` or `failed`."""
+    return type(outcome).__name__.lower()

@@ -12,6 +12,7 @@ from coreml_pareto.search import budget
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.data.picture import Progress
+from coreml_pareto.search.record import PLAN, REQUEST, STORE
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.device import check_device
 from coreml_pareto.search.stages.trained import open_checkpoint
@@ -24,7 +25,6 @@ from coreml_pareto.search.store import (
     tool_versions,
     write_atomically,
 )
-from coreml_pareto.search.study import PLAN, REQUEST, STORE
 from coreml_pareto.search.teaching import teacher_networks
 from coreml_pareto.spaces.compression import CALIBRATION_IMAGES
 from coreml_pareto.spaces.distillation import is_checkpoint

@@ -1,48 +1,91 @@
-"""What a person sees while a search runs: a live line for each trial at work on a terminal, plain lines elsewhere."""
+"""What a person sees while a search runs.
+
+On a terminal each finished trial is a line, and below them stands, live, how far the run is (`report.progress`) and what
+is at work: the search's own doing, and one line for each trial where several are. Elsewhere there are plain lines: each
+finished trial, and now and then how far the run is.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import final
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
+from coreml_pareto.search.report.progress import State, overview, summary
 from coreml_pareto.search.report.words import otherwise
 from coreml_pareto.search.run import Result
 from coreml_pareto.spaces.compression import describe, spell
 
+EVERY_TRIALS, EVERY_SECONDS = 10, 600.0
+"""A plain summary line comes after this many trials, or so many seconds after the last one, whichever is first."""
+
+WIDE = 100
+"""Columns from which a line at work has a bar and a clock; below, its name needs the room."""
+
 
 @final
 class Screen:
-    """Prints what happens; on a terminal changing lines show what is at work: the search's own, and one for each trial."""
+    """Prints what happens; on a terminal, what is at work and how far the run is stay in sight below."""
 
     def __init__(self, console: Console) -> None:
         self.console = console
+        self._state: State | None = None
+        bar = (BarColumn(bar_width=12), TimeElapsedColumn()) if console.width >= WIDE else ()
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.fields[detail]}"),
-            TimeElapsedColumn(),
+            TextColumn("{task.description}", table_column=Column(ratio=3, no_wrap=True, overflow="ellipsis")),
+            *bar[:1],
+            TextColumn("{task.fields[detail]}", table_column=Column(no_wrap=True)),
+            *bar[1:],
             console=console,
-            transient=True,
+            expand=True,
             disable=not console.is_terminal,
         )
+        self._live = Live(console=console, get_renderable=self.picture, transient=True) if console.is_terminal else None
         self._own = self._progress.add_task("", total=None, detail="", visible=False)
         self._of_trials: dict[int, TaskID] = {}
         self._warned: set[tuple[str, str]] = set()
+        self._since = self._summed_up = time.monotonic()
+        self._unsummed = 0
 
     def __enter__(self) -> Screen:
-        self._progress.start()
+        if self._live:
+            self._live.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._progress.stop()
+        if self._live:
+            self._live.stop()
+
+    def picture(self) -> RenderableType:
+        """What stands, live, below the lines: how far the run is now, and a line for whatever is at work."""
+        if self._state is None:
+            return self._progress
+        gone = time.monotonic() - self._since
+        left = None if self._state.left is None else self._state.left - gone
+        return Group(overview(replace(self._state, elapsed=self._state.elapsed + gone, left=left)), self._progress)
+
+    def standing(self, state: State) -> None:
+        """Show how far the run is: at once on a terminal, elsewhere now and then on a plain line."""
+        self._state, self._since = state, time.monotonic()
+        if self._live or not self._unsummed:
+            return
+        if self._unsummed >= EVERY_TRIALS or self._since - self._summed_up >= EVERY_SECONDS:
+            self.say(f"  so far: {summary(state)}")
+            self._unsummed, self._summed_up = 0, self._since
+
+    def show(self, picture: RenderableType) -> None:
+        """Print a table or anything else that is drawn."""
+        self.console.print(picture)
 
     def say(self, text: str) -> None:
         """Print a line as it is; where no terminal wraps it, it stays one line."""
@@ -83,6 +126,7 @@ class Screen:
 
     def result(self, result: Result, over: Sequence[str], count: str) -> None:
         """Print one finished trial on one line; `over`: the limits that it breaks, `count`: how far the search is."""
+        self._unsummed += 1
         candidate = result.candidate
         what = f"{candidate.network.label}, {describe(candidate.compression)}"
         if candidate.recipe.teacher:

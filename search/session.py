@@ -6,8 +6,9 @@ the sampler's draws stands in `proposals.py`.
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.choose import front
@@ -15,19 +16,25 @@ from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
+from coreml_pareto.search.events import Log, read_events
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
 from coreml_pareto.search.measurements import kept_evidence
-from coreml_pareto.search.outcome import Failed, Infeasible, OutOfTime, Scored, Stopped
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped, kind
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
+from coreml_pareto.search.prospects import foresee
+from coreml_pareto.search.record import LOGS, STORE
+from coreml_pareto.search.report.progress import State, time_left
+from coreml_pareto.search.report.words import candidate_name
 from coreml_pareto.search.rows import row, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import GLANCE, Step
 from coreml_pareto.search.stages.trained import Trained
+from coreml_pareto.search.standing import Standing
 from coreml_pareto.search.store import Shelf, Store, watching_the_disk
-from coreml_pareto.search.study import LOGS, STORE, Asked, Study
+from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.trial import open_laboratory
 from coreml_pareto.search.workers import share
 from coreml_pareto.search.workers.laboratory import OPENER, Order
@@ -42,14 +49,20 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
     Raises:
         UserError: bad data, a folder that holds another study, a store that cannot be used, a full disk, or a study none
             of whose first trials can be finished.
+        NothingCanFit: no candidate can keep the limits, which is known before anything is trained.
         KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
     """
     with watching_the_disk(folder):
         clock = Clock()  # reading the pictures and planning are part of the time that was given
         plan, data, shared = prepare(plan, folder, screen, clock)
+        foresee(plan, folder, data, screen, clock)
         session = _Session(plan, folder, data, screen, clock, shared)
-        session.run()
-        return session.finish()
+        try:
+            session.run()
+            return session.finish()
+        except BaseException as error:
+            session.log.write("stopped", why="Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}")
+            raise
 
 
 @final
@@ -73,7 +86,21 @@ class _Session:
         self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.gate, self.seen, self.running)
         self.crew = self._crew()
         self.out_of_time = False
-        clock.before = float(self.study.facts().get("seconds", 0.0))
+        self._begin()
+
+    def _begin(self) -> None:
+        """Go on with the run's clock, its log and its standing."""
+        facts, spent = self.study.facts(), self.clock.seconds
+        self.clock.before = float(facts.get("seconds", 0.0))
+        self.volumes = [(e["clock"], e["hypervolume"]) for e in read_events(self.folder) if e["event"] == "front"]
+        self.log = Log(self.folder, lambda: self.clock.seconds)
+        self.standing = Standing(self.study.run(), facts.get("first"))
+        self.stages: dict[int, str] = {}
+        budget = {"trials": self.plan.search.trials, "timeout": self.plan.search.seconds}
+        self.log.write("started", **budget, results=len(self.seen), counted=self._counted(), seconds=spent)
+        space = {"candidates": self.space.count(), "backbones": list(self.space.backbones)}
+        self.log.write("planned", **space, resolution=list(self.space.resolution), epochs=list(self.space.lengths))
+        self.screen.standing(self._state())
 
     def run(self) -> None:
         """Ask, evaluate and tell until trials or time are spent, or the space is."""
@@ -113,7 +140,7 @@ class _Session:
 
     def finish(self) -> Run:
         """Read the test split for the packages of the front, write front.csv, return the run."""
-        run = self.study.run()
+        started, run = time.monotonic(), self.study.run()
         chosen = front(run)
         tests = self.study.facts().get("test_top1", {})
         for result in chosen:
@@ -125,6 +152,7 @@ class _Session:
         self.study.note("test_top1", tests)
         run = self.study.run()
         write_csv([row(result, run) for result in front(run)], self.folder / "front.csv")
+        self.log.write("finished", seconds=time.monotonic() - started, counted=self._counted())
         return run
 
     def _mend(self, result: Result) -> None:
@@ -148,9 +176,20 @@ class _Session:
         """Show what is being done now."""
         self.screen.note(doing, self._line(job))
 
+    def stage(self, job: Job, name: str, seconds: float | None) -> None:
+        """Keep in the log when a stage begins and ends."""
+        self.stages[job.number] = name
+        if seconds is None:
+            self.log.write("stage_begun", trial=job.number, stage=name)
+        else:
+            self.log.write("stage_ended", trial=job.number, stage=name, seconds=seconds)
+
     def step(self, job: Job, step: Step) -> Verdict:
         """Show where a training stands; end it where the time is over and something can be shown for it."""
         self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left, self._line(job))
+        if float(step.done).is_integer():
+            facts = {"epoch": int(step.done), "epochs": step.epochs, "loss": step.loss, "top1": step.top1}
+            self.log.write("epoch", trial=job.number, stage=self.stages.get(job.number), **facts)
         if self._late():
             return OutOfTime()
         if step.stage != "training" or step.done != len(step.curve):
@@ -183,11 +222,15 @@ class _Session:
 
         One that is at work already is put aside until it is known how that ends.
         """
+        started = time.monotonic()
         self.proposals.next()
         asked = self.study.ask(self.proposals.rung)
+        name = candidate_name(asked.candidate)
+        facts = {"candidate": asked.candidate.digest, "name": name, "teacher": asked.candidate.recipe.teacher}
+        self.log.write("asked", trial=asked.number, **facts, seconds=time.monotonic() - started)
         earlier = self.seen.get(asked.candidate.digest)
         if earlier is not None and not self.proposals.revived(earlier):
-            self.study.repeat(asked, earlier)
+            self._repeat(asked, earlier)
             self.proposals.fresh()
             return
         if any(asked.candidate == other.candidate for other in self.running.values()):
@@ -206,12 +249,16 @@ class _Session:
         if outcome is None:
             self.out_of_time = True
             return
+        started = time.monotonic()
         self.study.tell(asked, outcome, seconds)
         self.study.note("seconds", self.clock.seconds)
         result = Result(job.number, job.candidate, outcome, seconds=seconds, parent=job.parent)
         self.seen[asked.candidate.digest] = result
+        facts = _facts(outcome) | {"trial_seconds": seconds, "seconds": time.monotonic() - started}
+        self.log.write("told", trial=asked.number, outcome=kind(outcome), **facts)
         self._tell_aside(result)
         self.screen.result(result, self.laboratory.over(result.score), self._count())
+        self._stand(result)
         self._check_start()
         self.proposals.after(result)
 
@@ -235,13 +282,37 @@ class _Session:
         """Tell the repetitions that waited for a result."""
         for asked in [asked for asked in self.aside if asked.candidate == result.candidate]:
             self.aside.remove(asked)
-            self.study.repeat(asked, result)
+            self._repeat(asked, result)
+
+    def _repeat(self, asked: Asked, of: Result) -> None:
+        """Tell a candidate that was evaluated before."""
+        started = time.monotonic()
+        self.study.repeat(asked, of)
+        told = {"outcome": kind(of.outcome), "repeats": of.trial}
+        self.log.write("told", trial=asked.number, **told, seconds=time.monotonic() - started)
 
     def _something_new(self) -> bool:
         """Where asking only repeats what is at work, put another candidate in line; False if there is none."""
         if len(self.aside) < PATIENCE or self.study.waiting():
             return True
         return self.proposals.near(self.aside[-1].candidate)
+
+    def _stand(self, result: Result) -> None:
+        """Show how far the run is by this result, and log a front that has changed."""
+        boxed, changed = self.standing.volume is not None, self.standing.add(result)
+        if self.standing.volume and not boxed:
+            self.study.note("first", dict(self.standing.volume.first))
+        if changed:
+            volume, trials = self.standing.hypervolume, [kept.trial for kept in self.standing.front]
+            self.volumes.append((self.clock.seconds, volume))
+            self.log.write("front", trials=trials, hypervolume=volume)
+        self.screen.standing(self._state())
+
+    def _state(self) -> State:
+        now, counted, search = self.clock.seconds, self._counted(), self.plan.search
+        left = time_left(now, counted, search.trials, search.seconds)
+        standing = self.standing
+        return State(standing.counts, counted, search.trials, now, left, standing.front, tuple(self.volumes))
 
     def _spent(self) -> bool:
         if self.out_of_time:
@@ -291,3 +362,17 @@ class _Session:
         if self.plan.search.timeout:
             parts.append(f"after {spell_duration(self.clock.seconds)}")
         return ", ".join(parts)
+
+
+def _facts(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome for the log: the values of its readings, or why there is none."""
+    match outcome:
+        case Failed(stage, cause):
+            return {"stage": stage, "cause": cause}
+        case Pruned(reason, score, _):
+            why: dict[str, Any] = {"reason": reason}
+        case Infeasible(limits, score):
+            why = {"limits": list(limits)}
+        case Scored(score, _, _):
+            why = {}
+    return why | {"readings": {name: reading.value for name, reading in score.items()}}

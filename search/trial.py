@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -44,6 +45,25 @@ log = logging.getLogger(__name__)
 Teach = Callable[[str], tuple[Network, Recipe]]
 """Gives the network and recipe of a teacher by its name."""
 Announce = Callable[[Trained], None]
+Stages = Callable[[str, float | None], None]
+"""Told that a stage of a trial begins (None), and its seconds when it has ended."""
+
+
+@final
+class _Stage:
+    """Where a trial is: entering a stage ends the one before it."""
+
+    def __init__(self, told: Stages) -> None:
+        self.told, self.name, self._since = told, "", 0.0
+
+    def enter(self, name: str) -> None:
+        self.leave()
+        self.name, self._since = name, time.monotonic()
+        self.told(name, None)
+
+    def leave(self) -> None:
+        if self.name:
+            self.told(self.name, time.monotonic() - self._since)
 
 
 class Witness(Protocol):
@@ -51,6 +71,9 @@ class Witness(Protocol):
 
     def note(self, doing: str) -> None:
         """What is being done now."""
+
+    def stage(self, name: str, seconds: float | None) -> None:
+        """A stage begins, or has ended after so many seconds."""
 
     def step(self, step: Step) -> None:
         """Where a training stands."""
@@ -109,35 +132,42 @@ class Laboratory:
             witness: told what goes on; may stop the candidate.
             parent: the key of the training whose weights are inherited; one that is gone from the store is done without.
         """
-        stage = "probe"
+        stage = _Stage(witness.stage)
         try:
-            known = self.probe(candidate)
-            if over := self.over(known):
-                return Infeasible(over, known)
-            self.packager.require_possible(candidate.network, candidate.compression)
-            stage = "teacher"
-            teacher = self.teacher(candidate.recipe, witness)
-            stage = "training"
-            witness.note(f"training {candidate.network.label}, {candidate.recipe.label}")
-            heritage = self.trainer.find(parent) if parent else None
-            trained = self.trainer.train(candidate.network, candidate.recipe, witness.step, teacher, heritage)
-            stage = "fine-tuning" if candidate.compression.fine_tune_epochs else "package"
-            witness.note(f"{stage} {candidate.network.label}, {describe(candidate.compression)}")
-            tuning = Tuning(self.trainer, _as_stage(witness.step, stage), teacher)
-            package = self.packager.package(trained, candidate.compression, tuning)
-            stage = "score"
-            witness.note(f"scoring {candidate.network.label}, {describe(candidate.compression)}")
-            return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
+            return self._evaluate(candidate, witness, stage, parent)
         except (OutOfTime, DiskError):
             raise
         except Stopped as stopped:
             return stopped.pruned
         except UserError as refusal:
-            return Failed(stage, str(refusal))
+            return Failed(stage.name, str(refusal))
         except Exception as error:
             require_disk(self.store.root, error)
-            log.debug("trial failed in %s", stage, exc_info=True)
-            return Failed(stage, f"{type(error).__name__}: {error}".strip())
+            log.debug("trial failed in %s", stage.name, exc_info=True)
+            return Failed(stage.name, f"{type(error).__name__}: {error}".strip())
+        finally:
+            stage.leave()
+
+    def _evaluate(self, candidate: Candidate, witness: Witness, stage: _Stage, parent: str | None) -> Outcome:
+        """The straight line itself."""
+        stage.enter("probe")
+        known = self.probe(candidate)
+        if over := self.over(known):
+            return Infeasible(over, known)
+        self.packager.require_possible(candidate.network, candidate.compression)
+        stage.enter("teacher")
+        teacher = self.teacher(candidate.recipe, witness)
+        stage.enter("training")
+        witness.note(f"training {candidate.network.label}, {candidate.recipe.label}")
+        heritage = self.trainer.find(parent) if parent else None
+        trained = self.trainer.train(candidate.network, candidate.recipe, witness.step, teacher, heritage)
+        stage.enter("fine-tuning" if candidate.compression.fine_tune_epochs else "package")
+        witness.note(f"{stage.name} {candidate.network.label}, {describe(candidate.compression)}")
+        tuning = Tuning(self.trainer, _as_stage(witness.step, stage.name), teacher)
+        package = self.packager.package(trained, candidate.compression, tuning)
+        stage.enter("score")
+        witness.note(f"scoring {candidate.network.label}, {describe(candidate.compression)}")
+        return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
 
     def over(self, score: Mapping[str, Reading]) -> tuple[str, ...]:
         """Return the objectives whose limit is broken by what is known."""

@@ -46,10 +46,11 @@ def search_command(
     """
     from coreml_pareto.search.config import load_plan
     from coreml_pareto.search.lock import sole_search
+    from coreml_pareto.search.prospects import NothingCanFit
+    from coreml_pareto.search.record import check_record
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
     from coreml_pareto.search.session import search
-    from coreml_pareto.search.study import check_record
     from coreml_pareto.spaces.errors import UserError
 
     limits = {
@@ -83,6 +84,9 @@ def search_command(
         except KeyboardInterrupt:
             screen.say(f"\nStopped. Everything finished is in {folder}; the same command goes on.")
             raise
+        except NothingCanFit as nothing:
+            screen.say(str(nothing))
+            raise typer.Exit(options.NOTHING_FITS) from nothing
     if not print_run(finished, console):
         raise typer.Exit(options.NOTHING_FITS)
 

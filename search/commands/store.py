@@ -161,8 +161,9 @@ def _open(where: str | None) -> _Place:
 
 def _held(runs: Iterable[Path]) -> dict[str, set[Name]]:
     """What each run has in its own folder."""
+    from coreml_pareto.search.record import STORE
     from coreml_pareto.search.store import Folder
-    from coreml_pareto.search.study import STORE, load_run
+    from coreml_pareto.search.study import load_run
 
     for run in runs:
         load_run(run)  # refuses what is no run

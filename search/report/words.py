@@ -18,6 +18,7 @@ from coreml_pareto.search.outcome import Failed, Infeasible, Pruned
 from coreml_pareto.search.relaxation import Limits, NothingFits, Relaxation, excess, known
 from coreml_pareto.search.rows import battery
 from coreml_pareto.search.run import Result, Run, straddling
+from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.compression import describe
 
 WHOLE_NAMES = {"accuracy": "top-1"}
@@ -116,7 +117,12 @@ def many(count: int, noun: str) -> str:
 
 def model_name(result: Result) -> str:
     """Network and compression in one line."""
-    return f"{result.candidate.network.label} · {describe(result.candidate.compression)}"
+    return candidate_name(result.candidate)
+
+
+def candidate_name(candidate: Candidate) -> str:
+    """Network and compression in one line."""
+    return f"{candidate.network.label} · {describe(candidate.compression)}"
 
 
 def limit(objective: str, bound: float) -> str:
@@ -164,6 +170,17 @@ def refusal(run: Run, verdict: NothingFits) -> list[str]:
     return lines
 
 
+def unreachable(verdict: NothingFits) -> list[str]:
+    """Why nothing in a space can keep the limits, as probes without training show it."""
+    asked = {name: verdict.limits[name] for name in verdict.nearest}
+    lines = [f"Nothing in this space can keep {limits(asked)}: it is not trained."]
+    lines += [
+        f"Nearest to {limit(name, asked[name])}: {_nearest(result, name, verdict)}"
+        for name, result in verdict.nearest.items()
+    ]
+    return lines + [_admission(relaxation, verdict.limits) for relaxation in verdict.relaxations]
+
+
 def _admission(relaxation: Relaxation, asked: Limits) -> str:
     admitted = _trial(relaxation.admits)
     if not relaxation.limits:
@@ -174,6 +191,8 @@ def _admission(relaxation: Relaxation, asked: Limits) -> str:
 
 
 def _trial(result: Result) -> str:
+    if result.trial < 0:  # a probe, which is no trial
+        return model_name(result)
     ended = {Infeasible: ", not trained", Pruned: ", stopped early"}.get(type(result.outcome), "")
     return f"trial {result.trial}, {model_name(result)}{ended}"
 

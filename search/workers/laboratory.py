@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, final
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.measurements import kept_evidence
 from coreml_pareto.search.preparation import limited, read, shared
+from coreml_pareto.search.record import STORE
 from coreml_pareto.search.store import Store
-from coreml_pareto.search.study import STORE
 from coreml_pareto.search.trial import Laboratory, open_laboratory
 from coreml_pareto.spaces.errors import UserError
 

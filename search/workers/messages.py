@@ -55,6 +55,15 @@ class Note:
 
 @final
 @dataclass(frozen=True)
+class Stage:
+    """A stage begins, or has ended after so many seconds."""
+
+    name: str
+    seconds: float | None
+
+
+@final
+@dataclass(frozen=True)
 class Told:
     """Where a training stands."""
 
@@ -91,4 +100,4 @@ class Ended:
     outcome: Outcome | None
 
 
-FromWorker = Ready | Refused | Note | Told | Packaged | Waiting | Announced | Ended
+FromWorker = Ready | Refused | Note | Stage | Told | Packaged | Waiting | Announced | Ended

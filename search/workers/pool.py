@@ -30,6 +30,7 @@ from coreml_pareto.search.workers.messages import (
     Packaged,
     Ready,
     Refused,
+    Stage,
     Told,
     Waiting,
 )
@@ -185,6 +186,8 @@ class Pool:
                 raise UserError(why)
             case Note(doing):
                 self.watcher.note(job, doing)
+            case Stage(name, seconds):
+                self.watcher.stage(job, name, seconds)
             case Told(step):
                 process.say(self.watcher.step(job, step))
             case Packaged(known):

@@ -31,6 +31,7 @@ from coreml_pareto.search.workers.messages import (
     Packaged,
     Ready,
     Refused,
+    Stage,
     Told,
     Waiting,
 )
@@ -67,6 +68,10 @@ class Talk:
     def note(self, doing: str) -> None:
         """Tell what is being done now."""
         self.say(Note(doing))
+
+    def stage(self, name: str, seconds: float | None) -> None:
+        """Tell that a stage begins or has ended."""
+        self.say(Stage(name, seconds))
 
     def announce(self, teacher: Trained) -> None:
         """Tell of a teacher."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from coreml_pareto.objectives.reading import Reading, exact
 from coreml_pareto.search import budget, session
 from coreml_pareto.search.budget import PowerLaw
 from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.events import read_events
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Screen
@@ -196,3 +198,26 @@ def test_the_first_baseline_asked_is_the_quickest_by_the_measured_laws(
     )
     asked = [candidate.network.backbone for candidate in Laboratory.evaluated]
     assert asked == ["squeezenet1_1", "mobilenetv3_small", "efficientnet_lite0"]
+
+
+def test_the_log_tells_every_trial_every_front_and_every_end(tmp_path: Path) -> None:
+    """Two sessions: one that Ctrl-C stops in its third trial, and one that ends."""
+    Laboratory.interrupt = lambda candidate: len(Laboratory.evaluated) == 2
+    with pytest.raises(KeyboardInterrupt):
+        _search(tmp_path)
+    Laboratory.interrupt = lambda candidate: False
+    run, _ = _search(tmp_path)
+    events = list(read_events(tmp_path))
+    sessions = list(dict.fromkeys(event["session"] for event in events))
+    first, second = ([event for event in events if event["session"] == name] for name in sessions)
+    assert [event["event"] for event in first[:2]] == ["started", "planned"]
+    assert (first[-1]["event"], first[-1]["why"], second[-1]["event"]) == ("stopped", "Ctrl-C", "finished")
+    assert second[0]["results"] == 2 and second[0]["trials"] == 100
+    told = [event for event in events if event["event"] == "told" and "repeats" not in event]
+    assert [event["trial"] for event in told] == [result.trial for result in run.results]
+    assert told[0]["readings"] == {name: reading.value for name, reading in Laboratory.score.items()}
+    assert {event["trial"] for event in events if event["event"] == "asked"} >= {event["trial"] for event in told}
+    fronts = [event for event in events if event["event"] == "front"]
+    assert fronts[-1]["trials"] == [result.trial for result in run.results]  # all are equal
+    assert len({event["hypervolume"] for event in fronts}) == 1
+    assert all(later["clock"] >= earlier["clock"] for earlier, later in pairwise(second))

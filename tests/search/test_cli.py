@@ -249,7 +249,8 @@ def test_a_limit_that_nothing_keeps_ends_with_code_3(
     assert answer.code == 3, answer
     assert "not trained" in answer.out and answer.err == ""
     assert not (tmp_path / "run" / "store" / "train").exists()
-    assert command("best", tmp_path / "run").code == 3
+    assert command("best", tmp_path / "run").code == 2  # there is no run: the folder takes another question
+    assert "would admit squeezenet1_1" in answer.out
 
 
 def test_bad_input_is_refused_in_one_line_and_leaves_nothing(

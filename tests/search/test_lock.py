@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from coreml_pareto.search.lock import LOCK, sole_search
+from coreml_pareto.search.lock import LOCK, at_work, sole_search
 from coreml_pareto.spaces.errors import UserError
 
 HOLD = (
@@ -23,6 +23,7 @@ def test_a_second_search_is_refused_until_the_first_one_is_killed(tmp_path: Path
     folder = tmp_path / "runs" / "one"
     with subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None and first.stdout.readline() == "held\n"
+        assert at_work(folder)
         with pytest.raises(UserError, match=f"one is at work in {folder}"), sole_search(folder):
             pytest.fail("two searches in one folder")
         with sole_search(tmp_path / "runs" / "two"):
@@ -86,3 +87,25 @@ def test_what_is_no_folder_or_cannot_be_one_is_refused(tmp_path: Path, monkeypat
     with pytest.raises(UserError, match="no permission to write"), sole_search(tmp_path):
         pytest.fail("not writable")
     assert {path.name for path in tmp_path.iterdir()} == {"file"}
+
+
+def test_whether_a_search_is_at_work_is_seen_without_making_a_file(tmp_path: Path) -> None:
+    assert not at_work(tmp_path) and not list(tmp_path.iterdir())
+    with sole_search(tmp_path):
+        assert at_work(tmp_path)
+    assert not at_work(tmp_path)
+
+
+def test_a_look_at_the_lock_refuses_no_search(tmp_path: Path) -> None:
+    """`at_work` holds it shared for an instant; here the instant is 0.2 seconds."""
+    with sole_search(tmp_path):
+        pass
+    look = (
+        "import fcntl, os, sys, time; handle = os.open(sys.argv[1], os.O_RDONLY)\n"
+        "fcntl.flock(handle, fcntl.LOCK_SH); print('held', flush=True); time.sleep(0.2)\n"
+    )
+    command = [sys.executable, "-c", look, str(tmp_path / LOCK)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as looking:
+        assert looking.stdout is not None and looking.stdout.readline() == "held\n"
+        with sole_search(tmp_path):
+            assert at_work(tmp_path)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from coreml_pareto.search import screen as screens
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
+from coreml_pareto.search.report.progress import State
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
@@ -83,28 +84,61 @@ def test_a_package_that_is_gone_breaks_nothing(result_at: Callable[..., Result])
     assert told.count("\n") == 1 and "top-1 90.0%" in told
 
 
-def test_on_a_terminal_each_trial_at_work_has_a_line_until_it_ends() -> None:
-    console = Console(file=io.StringIO(), width=120, force_terminal=True)
+def _state(result_at: Callable[..., Result]) -> State:
+    front = (result_at(3, (0.978, 0.2, 4e5, 1e6, 1.0)), result_at(9, (0.9, 0.3, 1e5, 1e6, 1.0)))
+    counts = {"scored": 12, "infeasible": 0, "failed": 1}
+    return State(counts, 12, 26, 250.0, 300.0, front, ((60.0, 0.2), (200.0, 0.412)))
 
-    def lines() -> list[str]:
-        shown = Console(file=io.StringIO(), width=120)
-        shown.print(screen._progress.get_renderable())
-        assert isinstance(shown.file, io.StringIO)
-        return [line.strip() for line in shown.file.getvalue().splitlines() if line.strip()]
 
-    screen = Screen(console)
-    screen.note("reading [pictures]")
-    assert len(lines()) == 1 and "reading [pictures]" in lines()[0]
-    screen.note("training a[b]", 7)
-    screen.step(0.5, 4, 2.0, 0.25, 8.0, 12)
-    screen.step(1.5, 4, 1.0, None, 9.0, 7)
-    first, second = lines()
-    assert "trial 7: training a[b]" in first and "epoch 2/4  loss 1.000  9 s left" in first
-    assert "epoch 1/4  loss 2.000  top-1 25.0%  8 s left" in second
-    screen.ended(7)
-    screen.ended(7)
-    (left,) = lines()
-    assert "loss 2.000" in left
-    screen.ended(12)
-    screen.note("test accuracy of trial 12")
-    assert len(lines()) == 1 and "test accuracy" in lines()[0]
+def test_plain_lines_sum_up_after_ten_trials_or_ten_minutes(
+    result_at: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    monkeypatch.setattr(screens.time, "monotonic", lambda: now[0])
+
+    def use(screen: Screen) -> None:
+        failed = Result(4, CANDIDATE, Failed("package", "full"), seconds=3.0)
+        for number in range(23):
+            now[0] += 601.0 if number == 21 else 1.0
+            screen.result(failed, (), "")
+            screen.standing(_state(result_at))
+        screen.standing(_state(result_at))
+
+    lines = _printed(use).splitlines()
+    summed = [number for number, line in enumerate(lines) if line.startswith("  so far: ")]
+    assert summed == [10, 21, 24]
+    assert lines[10] == (
+        "  so far: 12 scored, 1 failed (12 of 26); 4 min 10 s, about 5 min 00 s left; front: 2 packages · best top-1 97.8 % "
+        "(trial 3) · smallest 0.100 MB (trial 9) · fastest ~0.200 ms (trial 3); hypervolume 0.412"
+    )
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_a_terminal_shows_how_far_the_run_is_and_what_each_trial_does(
+    result_at: Callable[..., Result], width: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    with Screen(console) as screen:
+        screen.note("planning")
+        screen.note("training mobilenetv3_small×0.35 @32 stem/1, 12 epochs", trial=12)
+        screen.step(3.2, 12, 0.31, 0.931, 20.0, trial=12)
+        screen.note("training squeezenet1_1 @48, 12 epochs", trial=13)
+        screen.standing(_state(result_at))
+        shown = Console(file=io.StringIO(), width=width)
+        shown.print(screen.picture())
+        screen.ended(13)
+        later = Console(file=io.StringIO(), width=width)
+        later.print(screen.picture())
+    assert isinstance(shown.file, io.StringIO) and isinstance(later.file, io.StringIO)
+    text = shown.file.getvalue()
+    assert all(len(line) <= width for line in text.splitlines()) and "planning" not in text
+    for part in (
+        "12 scored, 1 failed (12 of 26)",
+        "5 min 00 s left",
+        "0.412",
+        "trial 12: train",
+        "epoch 4/12",
+        "trial 13",
+    ):
+        assert part in text
+    assert "trial 13" not in later.file.getvalue() and "trial 12" in later.file.getvalue()

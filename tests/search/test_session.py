@@ -28,8 +28,12 @@ from coreml_pareto.search import session
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.crew import Job, Verdict
 from coreml_pareto.search.data import load_data
+from coreml_pareto.search.events import read_events
 from coreml_pareto.search.measurements import import_into
 from coreml_pareto.search.outcome import Infeasible, Scored
+from coreml_pareto.search.profile import profile
+from coreml_pareto.search.prospects import NothingCanFit
+from coreml_pareto.search.report.watch import look
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
@@ -108,6 +112,33 @@ def test_the_same_command_on_a_finished_run_trains_nothing(finished: Run) -> Non
     assert [r.trial for r in again.results] == [r.trial for r in finished.results]
     assert "Going on after 4 trials" in text
     assert time.monotonic() - started < 60
+
+
+def test_the_log_of_a_search_says_where_its_time_went(finished: Run) -> None:
+    events = list(read_events(finished.folder))
+    spent, seconds = profile(events), sum(result.seconds for result in finished.results)
+    assert spent.stages["training"] > 0 < spent.stages["package"] and spent.stages["teacher"] < 1
+    assert sum(spent.stages.values()) == pytest.approx(seconds, rel=0.05)
+    assert spent.wall == pytest.approx(sum(spent.stages.values()) + spent.outside)
+    assert len([event for event in events if event["event"] == "epoch"]) >= 2  # one for each training
+    seen = look(finished.folder)
+    assert (seen.at_work, seen.ended, seen.state.counts) == (False, "finished", {"scored": 4})
+    assert {result.trial for result in seen.state.front} == {r.trial for r in finished.results if r.test_top1}
+
+
+def test_limits_that_nothing_can_keep_stop_a_search_before_its_first_training(tmp_path: Path) -> None:
+    """The folder takes another question afterwards, and the probes are used again."""
+    with pytest.raises(NothingCanFit, match="Nothing in this space can keep size ≤ 10KB: it is not trained") as caught:
+        _search(tmp_path, limits={"size": "10KB", "accuracy": 0.5})
+    text = str(caught.value)
+    assert "Nearest to size ≤ 10KB: squeezenet1_1" in text and "would admit squeezenet1_1" in text
+    assert not (tmp_path / "store" / "train").exists() and not (tmp_path / "study.db").exists()
+    probes = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "package").iterdir()}
+    _, told = _search(tmp_path, limits={"size": "10MB", "accuracy": 0.01}, search={"trials": 1, "seed": 3})
+    assert "Can the limits be kept?" in told and "100 %" in told and "not known before training" in told
+    assert "Budget: 1 trial takes about 1 training, 2 packages of each; one takes about" in told
+    after = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "package").iterdir()}
+    assert probes.items() <= after.items()
 
 
 def test_another_question_in_the_same_folder_is_refused(finished: Run) -> None:

@@ -21,8 +21,9 @@ from optuna.trial import FrozenTrial, TrialState
 from coreml_pareto.objectives.reading import exact, score_to_dict
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
+from coreml_pareto.search.record import check_record
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import SAMPLERS, Asked, Study, check_record, load_run
+from coreml_pareto.search.study import SAMPLERS, Asked, Study, load_run
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
 

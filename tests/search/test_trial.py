@@ -54,9 +54,13 @@ class Witness:
         self.notes: list[str] = []
         self.steps: list[Step] = []
         self.packages: list[Score] = []
+        self.stages: list[tuple[str, float | None]] = []
 
     def note(self, doing: str) -> None:
         self.notes.append(doing)
+
+    def stage(self, name: str, seconds: float | None) -> None:
+        self.stages.append((name, seconds))
 
     def step(self, step: Step) -> None:
         self.steps.append(step)
@@ -239,3 +243,17 @@ def test_what_a_network_does_not_admit_ends_the_candidate_untrained(
     assert isinstance(outcome, Failed) and outcome.stage == "probe"
     assert told in outcome.cause
     assert witness.steps == []
+
+
+def test_every_stage_is_told_when_it_begins_and_ends(tmp_path: Path) -> None:
+    witness = Witness()
+    told = witness.stages
+    laboratory = _laboratory(Store(tmp_path))
+    assert isinstance(laboratory.evaluate(CANDIDATE, witness), Scored)
+    assert [name for name, seconds in told if seconds is None] == ["probe", "teacher", "training", "package", "score"]
+    assert [name for name, _ in told[::2]] == [name for name, _ in told[1::2]]
+    assert all(seconds is not None and seconds >= 0 for _, seconds in told[1::2])
+    told.clear()
+    over = _laboratory(Store(tmp_path), {"size": 1000.0})
+    over.evaluate(CANDIDATE, witness)
+    assert [(name, seconds is None) for name, seconds in told] == [("probe", True), ("probe", False)]

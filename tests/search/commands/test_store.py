@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from coreml_pareto.search import study
+from coreml_pareto.search import record
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.lock import LOCK, sole_search
 from coreml_pareto.search.outcome import Scored
@@ -260,6 +260,6 @@ def test_the_users_own_store_is_meant_where_none_is_named(
 
 
 def test_the_record_of_a_run_has_one_name() -> None:
-    assert RECORD == study.DATABASE
+    assert RECORD == record.DATABASE
     with pytest.raises(UserError, match="no run folder"):
         study.load_run(Path("/nowhere"))

@@ -46,6 +46,9 @@ class Watcher:
         self.steps.append(job.number)
         return self.verdicts.get(job.number)
 
+    def stage(self, job: Job, name: str, seconds: float | None) -> None:
+        pass
+
     def packaged(self, job: Job, known: Score) -> Verdict:
         return self.verdicts.get(job.number)
 
@@ -227,6 +230,7 @@ class Watcher:
     def note(self, job, doing): print(doing, flush=True)
     def step(self, job, step): return None
     def packaged(self, job, known): return None
+    def stage(self, job, name, seconds): pass
 
 terms = Terms("laboratory_double:open_double", {"folder": Path(sys.argv[1])}, 3, 60.0, Path(sys.argv[1]) / "logs")
 pool = Pool(terms, Watcher(), print, lambda: False)

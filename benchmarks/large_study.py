@@ -1,0 +1,196 @@
+"""How long does a large study take to be read, and to be asked?  Ours against Optuna alone, in one run.
+
+A study of synthetic results (sizes and accuracies with a trade-off, no training) is written as a search writes it:
+candidates, readings and constraints as attributes of Optuna's trials. Then, in turn:
+
+- reading: `optuna.load_study(...).trials` against what `front` and `best` do with the run folder, each in a process of
+  its own that has imported everything before the clock starts;
+- asking: ask + tell of our study, which holds 2,000 trials, against a plain `TPESampler()` on the same trials.
+
+    python benchmarks/large_study.py [--trials 10000] [--asked 2000] [--repeats 5] [--folder DIR]
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+from optuna.distributions import CategoricalDistribution
+from optuna.samplers import TPESampler
+from optuna.trial import TrialState, create_trial
+from record import store
+from sqlalchemy import event
+
+from coreml_pareto.objectives.reading import Reading, exact
+from coreml_pareto.search.choose import front, recommend
+from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.record import DATABASE, PLAN
+from coreml_pareto.search.study import Study, _attributes, _value, load_run
+from coreml_pareto.spaces.candidate import Candidate
+from coreml_pareto.spaces.space import Knob
+
+READERS: dict[str, Callable[[Path], object]] = {
+    "optuna": lambda folder: optuna.load_study(study_name="large", storage=f"sqlite:///{folder / DATABASE}").trials,
+    "front": lambda folder: front(load_run(folder)),
+    "best": lambda folder: recommend(load_run(folder)),
+}
+
+
+def main() -> None:
+    """Build, measure, print, store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--asked", type=int, default=2_000)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--read", choices=[*READERS], help="only this reader of --folder: prints its seconds")
+    asked = parser.parse_args()
+    if asked.read:
+        started = time.perf_counter()
+        READERS[asked.read](asked.folder)
+        print(time.perf_counter() - started)
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = asked.folder or Path(scratch)
+        rows = _reading(folder / "read", asked.trials, asked.repeats)
+        rows += _asking(folder / "ask", asked.asked, asked.repeats)
+    for row in rows:
+        print(f"{row['what']:>22}: {row['seconds']:.3f} s, {row['share']:.2f} of {row['of']}")
+    store("large_study", rows, trials=asked.trials, asked=asked.asked, repeats=asked.repeats)
+
+
+def _reading(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
+    """Readers take turns, so that a machine that slows down slows all of them."""
+    build(folder, trials)
+    seconds: dict[str, list[float]] = {name: [] for name in READERS}
+    for _ in range(repeats):
+        for name, found in seconds.items():
+            command = [sys.executable, __file__, "--read", name, "--folder", str(folder)]
+            found.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+    return _rows(seconds, "optuna", f"read {trials}, ")
+
+
+def _asking(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
+    """Ask + tell by ours and by plain TPE, in turns; what is told is drawn anew, as in a search."""
+    ours = build(folder, trials)
+    copied = optuna.load_study(study_name="large", storage=f"sqlite:///{folder / DATABASE}")
+    plain = optuna.create_study(
+        study_name="plain", storage=f"sqlite:///{folder / 'plain.db'}", directions=copied.directions, sampler=TPESampler(seed=0)
+    )  # fmt: skip
+    _hasten(plain)
+    plain.add_trials(copied.get_trials(deepcopy=False))
+    draws, seconds = random.Random(1), dict[str, list[float]](plain=[], ours=[])
+    for number in range(repeats + 1):
+        started = time.perf_counter()
+        trial = plain.ask()
+        candidate = ours.space.decode(lambda knob, trial=trial: trial.suggest_categorical(knob.name, knob.choices))
+        score = _score(candidate, draws)
+        plain.tell(trial, [_value(score, row) for row in ours.objectives])
+        between = time.perf_counter()
+        asked = ours.ask()
+        ours.tell(asked, Scored(_score(asked.candidate, draws), folder / "store" / "model.mlpackage"), 1.0)
+        if number:  # the first also reads the study
+            seconds["plain"].append(between - started)
+            seconds["ours"].append(time.perf_counter() - between)
+    return _rows(seconds, "plain", f"ask + tell at {trials}, ")
+
+
+def build(folder: Path, trials: int) -> Study:
+    """A run folder with that many scored trials, each with another network or training."""
+    plan = _plan()
+    space, draws = plan.space(10), random.Random(0)
+    study = Study(folder, plan, space)
+    (folder / PLAN).write_text(dump_plan(plan))
+    _hasten(study._study)
+    for _ in range(trials - study.told()):
+        knobs: dict[str, CategoricalDistribution] = {}
+
+        def choose(knob: Knob, knobs: dict[str, CategoricalDistribution] = knobs) -> object:
+            knobs[knob.name] = CategoricalDistribution(knob.choices)
+            return draws.choice(knob.choices)
+
+        candidate = space.decode(choose)
+        outcome = Scored(
+            _score(candidate, draws), folder / "store" / candidate.digest / "model.mlpackage", {"training": "0"}
+        )
+        attributes = {"candidate": candidate.model_dump(mode="json"), **_attributes(outcome, folder), "seconds": 1.0}
+        study._study.add_trial(
+            create_trial(
+                state=TrialState.COMPLETE,
+                values=[_value(outcome.score, row) for row in study.objectives],
+                params=space.encode(candidate),
+                distributions=dict(knobs),
+                user_attrs=attributes,
+                constraints=study._violations(outcome.score),
+            )
+        )
+    return study
+
+
+def _plan() -> Plan:
+    wide = {"teachers": ["none", "mobilenetv3_large"], "temperature": [2, 3, 4, 5], "soft_weight": [0.3, 0.5, 1.0]}
+    return load_plan(
+        None,
+        {
+            "name": "large", "networks": {"width": [0.35, 0.5, 0.75, 1.0], "resolution": [64, 96, 128, 160]},
+            "distillation": wide, "compression": ["all"], "training": {"epochs": [8, 12, 16, 20]},
+            "limits": {"size": "10MB"}, "search": {"trials": 100_000},
+        },
+    )  # fmt: skip
+
+
+def _score(candidate: Candidate, draws: random.Random) -> dict[str, Reading]:
+    """Readings with a trade-off: what is larger is slower and, mostly, better."""
+    network = candidate.network
+    size = 4e6 * network.width**1.7 * (candidate.compression.bits / 16) * draws.uniform(0.9, 1.1)
+    work = network.width**1.5 * (network.resolution / 128) ** 2 * draws.uniform(0.8, 1.2)
+    top1 = min(0.99, max(0.1, 0.95 - 0.1 * work**-0.4 - 0.05 * (1e6 / size) ** 0.3 - draws.expovariate(40)))
+
+    def estimate(value: float, unit: str) -> Reading:
+        conditions = {"device": "iPhone 15 Pro", "os": "iOS 17", "compute_units": "ALL", "unit": "Neural Engine"}
+        return Reading(value, unit, value / 2, value * 2, "estimated", conditions)
+
+    return {
+        "top1": Reading(top1, "share", top1 - 0.02, min(1, top1 + 0.02), "measured", {"images": "2000", "split": "validation"}),
+        "top5": Reading(0.99, "share", 0.98, 1.0, "measured", {"images": "2000", "split": "validation"}),
+        "latency_ms": estimate(0.2 + work, "ms"), "fps": estimate(1000 / (0.2 + work), "1/s"),
+        "size_bytes": exact(size, "B"), "bits_per_weight": exact(8.1, "bit"),
+        "memory_bytes": estimate(size + 2e6 * work, "B"), "energy_mj": estimate(0.1 + work / 2, "mJ"),
+        "energy_mah": estimate((0.1 + work / 2) / 13860, "mAh"), "macs": exact(3e8 * work, "1"),
+    }  # fmt: skip
+
+
+def _hasten(study: optuna.Study) -> None:
+    """Do not wait for the disk after each of thousands of commits: this database is thrown away."""
+    backend = study._storage._backend  # type: ignore[attr-defined]
+
+    @event.listens_for(backend.engine, "connect")
+    def connected(connection: object, _: object) -> None:
+        connection.execute("PRAGMA synchronous=OFF")  # type: ignore[attr-defined]
+
+    backend.engine.dispose()
+
+
+def _rows(seconds: dict[str, list[float]], of: str, what: str) -> list[dict[str, object]]:
+    """The median of each, and its share of the peer's."""
+    peer = statistics.median(seconds[of])
+    return [
+        {
+            "what": what + name, "seconds": statistics.median(found), "all": found,
+            "share": statistics.median(found) / peer, "of": of,
+        }
+        for name, found in seconds.items()
+    ]  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
