@@ -17,7 +17,7 @@ from coreml_pareto.search.record import DATABASE, PLAN, REQUEST, STORE
 from coreml_pareto.search.report.foreseen import reach_table
 from coreml_pareto.search.report.words import many, unreachable
 from coreml_pareto.search.screen import Clock, Screen
-from coreml_pareto.search.store import Store
+from coreml_pareto.search.store import Shelf, Store
 from coreml_pareto.search.teaching import own_teachers
 from coreml_pareto.search.trial import open_laboratory
 
@@ -26,7 +26,7 @@ class NothingCanFit(Exception):
     """No candidate of the space can keep the limits; the text names the nearest and the smallest relaxation."""
 
 
-def foresee(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> None:
+def foresee(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, shared: Shelf | None) -> None:
     """Show what is known of the limits and the budget before a new run trains anything.
 
     Raises:
@@ -34,7 +34,7 @@ def foresee(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cloc
     """
     if not before_training(plan.bounds) or (folder / DATABASE).is_file():
         return
-    laboratory = open_laboratory(plan, data, Store(folder / STORE), lambda teacher: None)
+    laboratory = open_laboratory(plan, data, Store(folder / STORE, shared), lambda teacher: None)
     until = clock.seconds + probe_seconds(plan.search.seconds)
     space = plan.space(len(data.classes))
     found = survey(space, plan.bounds, laboratory, lambda: clock.seconds >= until, strict=plan.strict, note=screen.note)

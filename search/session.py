@@ -55,7 +55,7 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
     with watching_the_disk(folder):
         clock = Clock()  # reading the pictures and planning are part of the time that was given
         plan, data, shared = prepare(plan, folder, screen, clock)
-        foresee(plan, folder, data, screen, clock)
+        foresee(plan, folder, data, screen, clock, shared)
         session = _Session(plan, folder, data, screen, clock, shared)
         try:
             session.run()
@@ -77,8 +77,8 @@ class _Session:
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
-        store = Store(folder / STORE, shared, self._wait, screen.say)
-        self.laboratory = open_laboratory(plan, data, store, self._announce, evidence)
+        self.store = Store(folder / STORE, shared, self._wait, screen.say)
+        self.laboratory = open_laboratory(plan, data, self.store, self._announce, evidence)
         self.seen = {result.candidate.digest: result for result in self.study.results()}
         self.running: dict[int, Asked] = {}
         self.aside: list[Asked] = []  # asked once more while the same candidate is at work
@@ -161,7 +161,7 @@ class _Session:
             return
         package = result.outcome.package
         place = package.parent
-        if self.laboratory.store.find(place.parent.name, place.name) or package.is_dir():
+        if self.store.find(place.parent.name, place.name) or package.is_dir():
             return
         self.screen.say(f"The package of trial {result.trial} is gone or damaged; it is made again.")
         alone = Alone(self.laboratory, self)

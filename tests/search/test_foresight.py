@@ -129,8 +129,12 @@ def test_estimates_of_every_compression_take_one_conversion_and_one_reading(
     assert counted == {"convert": 1, "load": 1}
 
 
+NOBODY: Any = SimpleNamespace(note=_nobody, stage=_nobody, step=_nobody, packaged=_nobody)
+"""A witness that looks away."""
+
+
 def test_a_package_is_written_only_for_what_must_be_read_from_it(tmp_path: Path, counted: Counter[str]) -> None:
-    refused = laboratory(tmp_path, {"latency": 1e-6, "size": 1e9}).evaluate(candidate("w8a8"), _nobody, _nobody)
+    refused = laboratory(tmp_path, {"latency": 1e-6, "size": 1e9}).evaluate(candidate("w8a8"), NOBODY)
     assert isinstance(refused, Infeasible) and refused.limits == ("latency",)
     assert counted == {"convert": 1, "load": 1}
     sized = laboratory(tmp_path, {"latency": 1e3, "size": 1e9}).probe(candidate("w8a8"))

@@ -19,6 +19,7 @@ from coreml_pareto.objectives.measuring import worker
 from coreml_pareto.objectives.measuring.local import HARNESS, measure
 from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.objectives.program import content_digest, costs, load
+from coreml_pareto.objectives.reading import Score
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.cli import main
@@ -29,7 +30,7 @@ from coreml_pareto.search.measurements import KEPT, READ_AGAIN, kept_evidence
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.stages.package import Packager
-from coreml_pareto.search.stages.train import Trainer
+from coreml_pareto.search.stages.train import Step, Trainer
 from coreml_pareto.search.store import Store
 from coreml_pareto.search.study import Study, load_run
 from coreml_pareto.search.trial import Laboratory
@@ -244,6 +245,22 @@ def test_a_damaged_package_keeps_its_estimate(command: Callable[..., Answer], fo
     assert [how for how, _ in latencies(folder).values()] == ["measured", "corrected", "estimated"]
 
 
+class Nobody:
+    """A witness that looks away."""
+
+    def note(self, doing: str) -> None:
+        pass
+
+    def stage(self, name: str, seconds: float | None) -> None:
+        pass
+
+    def step(self, step: Step) -> None:
+        pass
+
+    def packaged(self, known: Score) -> None:
+        pass
+
+
 def test_a_search_that_goes_on_asks_by_what_was_measured(
     command: Callable[..., Answer], folder: Path, packages: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -268,11 +285,11 @@ def test_a_search_that_goes_on_asks_by_what_was_measured(
     after = replace(laboratory, evidence=found).probe(candidate)["latency_ms"]
     assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(2 * before.value)
     limited = replace(laboratory, evidence=found, limits={"latency": 1.5 * before.value})
-    outcome = limited.evaluate(candidate, lambda step: None, lambda text: None)
+    outcome = limited.evaluate(candidate, Nobody())
     assert isinstance(outcome, Infeasible) and outcome.limits == ("latency",)
     assert outcome.score["latency_ms"].how == "corrected"
-    assert isinstance(replace(limited, evidence=None).evaluate(candidate, lambda s: None, lambda t: None), Scored)
-    scored = replace(laboratory, evidence=found).evaluate(candidate, lambda step: None, lambda text: None)
+    assert isinstance(replace(limited, evidence=None).evaluate(candidate, Nobody()), Scored)
+    scored = replace(laboratory, evidence=found).evaluate(candidate, Nobody())
     assert isinstance(scored, Scored) and scored.score["latency_ms"].how == scored.score["fps"].how == "corrected"
 
 

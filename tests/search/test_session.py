@@ -133,11 +133,11 @@ def test_limits_that_nothing_can_keep_stop_a_search_before_its_first_training(tm
     text = str(caught.value)
     assert "Nearest to size ≤ 10KB: squeezenet1_1" in text and "would admit squeezenet1_1" in text
     assert not (tmp_path / "store" / "train").exists() and not (tmp_path / "study.db").exists()
-    probes = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "package").iterdir()}
+    probes = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "probe").iterdir()}
     _, told = _search(tmp_path, limits={"size": "10MB", "accuracy": 0.01}, search={"trials": 1, "seed": 3})
     assert "Can the limits be kept?" in told and "100 %" in told and "not known before training" in told
     assert "Budget: 1 trial takes about 1 training, 2 packages of each; one takes about" in told
-    after = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "package").iterdir()}
+    after = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "probe").iterdir()}
     assert probes.items() <= after.items()
 
 
@@ -403,12 +403,18 @@ def test_no_data_and_no_run_are_refused(tmp_path: Path) -> None:
         load_run(tmp_path / "nothing")
 
 
-def test_what_an_estimate_refused_is_asked_again_once_the_device_proved_faster(tmp_path: Path) -> None:
-    """Every candidate of a study breaks its limit by estimate; a phone that takes a tenth of the estimates is imported."""
+def test_what_an_estimate_refused_is_asked_again_once_the_device_proved_faster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every candidate of a study breaks its limit by estimate; a phone that takes a tenth of the estimates is imported.
+
+    Such a study is refused as a whole before it begins; here it is let through.
+    """
+    monkeypatch.setattr(session, "foresee", lambda *_: None)
     limits = {"latency": "0.05ms"}
     first, _ = _search(tmp_path / "run", limits=limits, search={"trials": 1, "seed": 3})
     assert [type(result.outcome) for result in first.results] == [Infeasible]
-    probes = [load(path) for path in sorted((tmp_path / "run/store/package").glob("*/model.mlpackage"))[:2]]
+    probes = [load(path) for path in sorted((tmp_path / "run/store/probe").glob("*/model.mlpackage"))[:2]]
     phone = [_measured(program, 0.1 * static_score(program, first.target)["latency_ms"].value) for program in probes]
     import_into(first, Measurements.of(map(package_of, probes), phone))
     again, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})

@@ -17,10 +17,9 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.program import content_digest, load
 from coreml_pareto.search import trial
 from coreml_pareto.search.config import load_plan
-from coreml_pareto.search.measurements import package_digest
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.screen import Screen
@@ -83,7 +82,7 @@ def _search(folder: Path, text: str) -> tuple[Run, str]:
 
 def _packages(run: Run) -> dict[str, str]:
     return {
-        result.candidate.digest: package_digest(result.outcome.package)
+        result.candidate.digest: content_digest(load(result.outcome.package))
         for result in run.results if isinstance(result.outcome, Scored)
     }  # fmt: skip
 
@@ -178,7 +177,7 @@ def test_the_same_command_makes_a_lost_package_of_the_front_again(
     assert done["train"] == 0 and done["compress"] == len(front)
     remade = {r.candidate.digest for r in again.results if str(r.trial) in front}
     found = {
-        r.candidate.digest: package_digest(r.outcome.package)
+        r.candidate.digest: content_digest(load(r.outcome.package))
         for r in again.results if isinstance(r.outcome, Scored) and r.candidate.digest in remade
     }  # fmt: skip
     assert found == {digest: before[digest] for digest in remade}

@@ -94,7 +94,7 @@ def test_what_another_process_is_making_is_waited_for_and_made_once(tmp_path: Pa
     other = spawn.Process(target=_make_slowly, args=(tmp_path, held, made))
     other.start()
     assert held.wait(60)
-    store = Store(tmp_path, lambda: waits.append(time.monotonic()))
+    store = Store(tmp_path, waiting=lambda: waits.append(time.monotonic()))
     answer = store.produce("stage", "key", lambda work: pytest.fail("made twice"))
     assert (answer / "answer").read_text() == str(other.pid) and made.value == 1 and waits
     assert list((tmp_path / ".work").iterdir()) == []
@@ -112,7 +112,7 @@ def test_what_is_raised_while_waiting_is_passed_on(tmp_path: Path) -> None:
         raise TimeoutError
 
     with pytest.raises(TimeoutError):
-        Store(tmp_path, over).produce("stage", "key", lambda work: pytest.fail("made twice"))
+        Store(tmp_path, waiting=over).produce("stage", "key", lambda work: pytest.fail("made twice"))
     other.join()
     assert made.value == 1 and (tmp_path / "stage" / "key").is_dir()
 
@@ -130,7 +130,7 @@ def test_who_waited_for_a_maker_that_was_killed_goes_on_with_its_work(tmp_path: 
         other.join()
 
     found: list[bool] = []
-    Store(tmp_path, kill).produce("stage", "key", lambda work: found.append((work / "20").exists()))
+    Store(tmp_path, waiting=kill).produce("stage", "key", lambda work: found.append((work / "20").exists()))
     assert found == [True] and other.exitcode == -signal.SIGKILL
 
 

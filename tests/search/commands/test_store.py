@@ -12,7 +12,7 @@ from typing import Any
 import fsspec
 import pytest
 
-from coreml_pareto.search import record
+from coreml_pareto.search import record, study
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.lock import LOCK, sole_search
 from coreml_pareto.search.outcome import Scored
@@ -153,9 +153,9 @@ def run(tmp_path: Path, draw_run: Callable[..., Run], monkeypatch: pytest.Monkey
         package = folder / "store" / "package" / keys[result.trial] / "model.mlpackage"
         return dataclasses.replace(result, outcome=dataclasses.replace(result.outcome, package=package))
 
-    record = dataclasses.replace(drawn, folder=folder, results=tuple(map(placed, drawn.results)))
-    monkeypatch.setattr(study, "load_run", lambda folder: record)
-    return folder, {("package", keys[result.trial]) for result in front(record)}
+    run = dataclasses.replace(drawn, folder=folder, results=tuple(map(placed, drawn.results)))
+    monkeypatch.setattr(study, "load_run", lambda folder: run)
+    return folder, {("package", keys[result.trial]) for result in front(run)}
 
 
 def test_a_run_keeps_its_front(command: Callable[..., Any], run: tuple[Path, set[Any]]) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.data import DataSet, load_data
-from coreml_pareto.search.session import _limited
+from coreml_pareto.search.preparation import limited
 from coreml_pareto.search.stages.package import Packager
 from coreml_pareto.search.stages.recover import Tuning, recover
 from coreml_pareto.search.stages.train import Trained, Trainer
@@ -184,7 +184,7 @@ def test_fewer_training_images_count_by_which_they_are(data: DataSet) -> None:
 
     def digest(images: int, seed: int) -> str:
         plan = load_plan(None, {"training": {"images": images}, "splits": {"seed": seed}})
-        return _limited(data, plan).digest
+        return limited(data, plan).digest
 
     assert len({data.digest, digest(50, 0), digest(50, 1), digest(60, 0)}) == 4
     assert digest(50, 0) == digest(50, 0)

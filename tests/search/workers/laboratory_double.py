@@ -85,9 +85,9 @@ class Double:
         return self._scored()
 
     def _scored(self) -> Scored:
-        return Scored(
-            SCORE, self.folder / "store" / "package" / "p.mlpackage", {"pid": str(os.getpid()), "training": "0"}
-        )
+        package = self.folder / "store" / "package" / "p.mlpackage"
+        package.mkdir(parents=True, exist_ok=True)
+        return Scored(SCORE, package, {"pid": str(os.getpid()), "training": "0", "curve": "0.9"})
 
 
 def _crash(_: Path) -> None:
@@ -148,6 +148,8 @@ def open_double(order: dict[str, Any], talk: object) -> Double:
 class AtHome:
     """The search's own laboratory, which evaluates nothing."""
 
+    evidence = None
+
     def probe(self, candidate: Candidate) -> dict[str, Reading]:
         return {}
 
@@ -161,5 +163,5 @@ class AtHome:
 def install(session: Any, put: Callable[[Any, str, Any], None] = setattr) -> None:
     """Let a search and its workers use these laboratories; the diary lies in the run folder."""
     put(session, "OPENER", f"{__name__}:open_double")
-    put(session, "Order", lambda plan, store, data: {"folder": store.parent})
+    put(session, "Order", lambda plan, run, data: {"folder": run})
     put(session, "open_laboratory", lambda *_: AtHome())

@@ -30,7 +30,7 @@ STUDY: dict[str, Any] = {
     "distillation": {"teachers": ["squeezenet1_0"], "teacher_width": 0.25, "temperature": [4], "hard_weight": [0.5],
                      "soft_weight": [0.5], "feature_weight": [0.0]},
     "compression": ["fp16", "int8/channel"],
-    "training": {"epochs": [1], "batch_size": 32, "device": "cpu"},
+    "training": {"epochs": [1], "batch_size": 32, "device": "cpu", "inherit": False},  # whose weights depends on the order
     "search": {"sampler": "random", "trials": 50, "packages_per_training": 1},
 }  # fmt: skip
 

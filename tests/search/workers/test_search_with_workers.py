@@ -40,10 +40,16 @@ STUDY: dict[str, Any] = {
 }  # fmt: skip
 
 
+def _asked(sections: dict[str, Any]) -> dict[str, Any]:
+    """A study; epochs say what its laboratory does, so none are left out at first."""
+    asked = STUDY | sections
+    return asked | {"training": {"rungs": 1} | asked["training"]}
+
+
 def _search(folder: Path, **sections: Any) -> tuple[Run, str]:
     console = Console(file=io.StringIO(), width=140)
     with Screen(console) as screen:
-        run = session.search(load_plan(None, STUDY | sections), folder, screen)
+        run = session.search(load_plan(None, _asked(sections)), folder, screen)
     assert isinstance(console.file, io.StringIO)
     return run, console.file.getvalue()
 
@@ -67,7 +73,7 @@ def test_of_sixty_trials_with_three_workers_none_is_lost_and_none_twice(tmp_path
     run, text = _search(
         tmp_path,
         training={"epochs": [1, 130, double.KILLED], "device": "cpu"},
-        search=STUDY["search"] | {"trials": 60},
+        search=STUDY["search"] | {"trials": 60, "packages_per_training": 1},
     )
     assert len(run.scored()) == 60
     failed = [result for result in run.results if not isinstance(result.outcome, Scored)]
