@@ -130,7 +130,11 @@ def test_estimates_of_every_compression_take_one_conversion_and_one_reading(
     assert counted == {"convert": 1, "load": 1}
 
 
-NOBODY: Any = SimpleNamespace(note=_nobody, stage=_nobody, step=_nobody, packaged=_nobody)
+def _silent(*_: object) -> None:
+    pass
+
+
+NOBODY: Any = SimpleNamespace(note=_silent, stage=_silent, step=_silent, packaged=_silent)
 """A witness that looks away."""
 
 
