@@ -209,9 +209,8 @@ def _by_backbone(space: Space) -> dict[str, list[Network]]:
 
 def _fine_tuning(plan: Plan) -> float:
     """Return how many epochs the packages of one training are fine-tuned, on the average."""
-    asked, wanted = plan.training.fine_tune_epochs, plan.search.packages_per_training
-    packages = len(plan.compression) if wanted == AUTO else wanted
-    return statistics.mean(asked) + (packages - 1) * min(asked)  # further packages are fine-tuned as little as may be
+    asked, further = plan.training.fine_tune_epochs, plan.packages_per_training - 1
+    return statistics.mean(asked) + further * min(asked)  # further packages are fine-tuned as little as may be
 
 
 def _lengths(costs: dict[str, list[float]], allowance: Allowance, fine_tuning: float) -> dict[str, int]:

@@ -298,6 +298,12 @@ class Plan(Section):
         """The compressions of the space; the target's system loads them all."""
         return tuple(map(schemes.parse, self.compression))
 
+    @property
+    def packages_per_training(self) -> int:
+        """How many packages a training yields at most."""
+        wanted = self.search.packages_per_training
+        return len(self.compression) if wanted == AUTO else wanted
+
     def space(self, classes: int) -> Space:
         """Return the space of candidates; whatever is still `auto` takes the widest choice."""
         networks, epochs = self.networks, self.training.epochs

@@ -74,6 +74,10 @@ class Stopped(Exception):
         self.pruned = pruned
 
 
+COUNTED = frozenset({"scored", "infeasible"})
+"""The kinds of outcome that count for `--trials`: what is stopped early yields no package, nor does a failure."""
+
+
 def kind(outcome: Outcome) -> str:
     """Return the word for how a candidate ended: `scored`, `infeasible`, `pruned` or `failed`."""
     return type(outcome).__name__.lower()

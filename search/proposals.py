@@ -11,26 +11,31 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import final
 
 from coreml_pareto.objectives.pareto import shortlist
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search import budget
 from coreml_pareto.search.choose import front
-from coreml_pareto.search.config import AUTO, Plan
+from coreml_pareto.search.config import Plan
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.trial import Laboratory
-from coreml_pareto.spaces.candidate import Candidate, digest_of
+from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
 from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.distillation import NONE
-from coreml_pareto.spaces.space import Space, Value, choose_from
+from coreml_pareto.spaces.space import RUNG, Space, Value, choose_from
 
 PATIENCE = 3
 """Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
+
+Training = tuple[Network, Recipe]
+Trainings = Mapping[Training, Candidate]
+"""Trainings that were asked, each with one of its candidates."""
 
 
 @final
@@ -107,10 +112,9 @@ class Proposals:
         if not isinstance(result.outcome, Scored) or any(same_training(candidate, r.candidate) for r in others):
             return []
         choices = [c for c in self.space.compressions if spell(c) != spell(candidate.compression)]
-        wanted = self.plan.search.packages_per_training
-        if wanted != AUTO:
+        if len(choices) >= self.plan.packages_per_training:
             draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
-            choices = draws.sample(choices, min(len(choices), wanted - 1))
+            choices = draws.sample(choices, self.plan.packages_per_training - 1)
         return [self._at_no_cost(self.space.compressed(candidate, compression)) for compression in choices]
 
     def _at_no_cost(self, candidate: Candidate) -> Candidate:
@@ -118,12 +122,11 @@ class Proposals:
         encoded = self.space.encode(candidate)
         return self.space.decode(choose_from({**encoded, "fine_tune_epochs": min(self.space.fine_tune_epochs)}))
 
-    def _rests(self) -> bool:
+    def _rests(self, asked: Trainings) -> bool:
         """Whether no more promotions than trainings on the lowest rung were asked."""
-        trainings = {(candidate.network, candidate.recipe): candidate for candidate in self._asked()}.values()
-        rungs = [self.space.rung_of(candidate) for candidate in trainings]
-        promoted = sum(1 for one, rung in zip(trainings, rungs, strict=True) if rung and self._tried(one, rung - 1))
-        return promoted < rungs.count(0)
+        rungs = {training: self.space.rung_of(candidate) for training, candidate in asked.items()}
+        promoted = [rung for key, rung in rungs.items() if rung and self._on_rung(asked[key], rung - 1) in asked]
+        return len(promoted) < sum(rung == 0 for rung in rungs.values())
 
     def _asked(self) -> list[Candidate]:
         """Return what was asked until now, what is at work included."""
@@ -136,10 +139,14 @@ class Proposals:
         The front of a rung is that of all packages trained on it or below, as in asynchronous successive halving (Li et
         al. 2020, arXiv:1810.05934).
         """
-        for rung in reversed(self.space.ladder[:-1]) if self._rests() else ():
+        asked = {(candidate.network, candidate.recipe): candidate for candidate in self._asked()}
+        for rung in reversed(self.space.ladder[:-1]) if self._rests(asked) else ():
             below = [r for r in self.seen.values() if self.space.rung_of(r.candidate) <= rung]
             for member in self._balanced_first(front(self.study.run_of(below))):
-                if self.space.rung_of(member.candidate) == rung and not self._tried(member.candidate, rung + 1):
+                if (
+                    self.space.rung_of(member.candidate) == rung
+                    and self._on_rung(member.candidate, rung + 1) not in asked
+                ):
                     return self.space.on_rung(member.candidate, rung + 1)
         return None
 
@@ -148,22 +155,27 @@ class Proposals:
         order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
         return [members[i] for i in order]
 
-    def _tried(self, candidate: Candidate, rung: int) -> bool:
-        """Whether this network was asked by this recipe on another rung."""
+    def _on_rung(self, candidate: Candidate, rung: int) -> Training:
+        """The training of this network by this recipe on another rung."""
         other = self.space.on_rung(candidate, rung)
-        return any(same_training(other, asked) for asked in self._asked())
+        return other.network, other.recipe
+
+    @cached_property
+    def _plain(self) -> tuple[Network, ...]:
+        """The networks of the baselines, the quickest first."""
+        return budget.baselines(self.space)
 
     def _baseline(self) -> Candidate | None:
         """Return one plain candidate of a family that has none yet (fp16 where the limits allow), the quickest first."""
         tried = {candidate.network for candidate in self._asked()}
-        network = next((network for network in budget.baselines(self.space) if network not in tried), None)
+        network = next((network for network in self._plain if network not in tried), None)
         if network is None:
             return None
         family = network.family
         values: dict[str, Value] = {
             "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
             "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
-            "rung": self.space.ladder[-1],
+            RUNG: self.space.ladder[-1],
         }  # fmt: skip
         return self._within_limits(self.space.decode(choose_from(values)))
 

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 
 from coreml_pareto.search import budget
-from coreml_pareto.search.config import AUTO, Plan
+from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.reach import before_training, probe_seconds, survey
@@ -51,7 +51,7 @@ def budget_line(plan: Plan, data: DataSet, spent: float) -> str:
     """How many trainings the budget holds, by the time that the median network takes (estimated)."""
     network, seconds = budget.training_seconds(plan, data)
     search, told = plan.search, list[str]()
-    packages = len(plan.compression) if search.packages_per_training == AUTO else search.packages_per_training
+    packages = plan.packages_per_training
     share = budget.TRAINING_SHARE if own_teachers(plan) else budget.UNTAUGHT_SHARE
     if search.seconds is not None:
         fit = int(share * max(0.0, search.seconds - spent) / seconds)

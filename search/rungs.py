@@ -14,9 +14,7 @@ from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from coreml_pareto.spaces.space import Space, choose_from
-
-RUNG = "rung"
+from coreml_pareto.spaces.space import RUNG, Space, choose_from
 
 
 @final

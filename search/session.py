@@ -20,7 +20,7 @@ from coreml_pareto.search.events import Log, read_events
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
 from coreml_pareto.search.measurements import kept_evidence
-from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped, kind
+from coreml_pareto.search.outcome import COUNTED, Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped, kind
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
 from coreml_pareto.search.prospects import foresee
@@ -74,6 +74,7 @@ class _Session:
     ) -> None:
         self.plan, self.data, self.screen, self.folder, self.clock = plan, data, screen, folder, clock
         self.space: Space = plan.space(len(data.classes))
+        self.candidates = self.space.count()
         self.study = Study(folder, plan, self.space)
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
@@ -95,10 +96,9 @@ class _Session:
         self.volumes = [(e["clock"], e["hypervolume"]) for e in read_events(self.folder) if e["event"] == "front"]
         self.log = Log(self.folder, lambda: self.clock.seconds)
         self.standing = Standing(self.study.run(), facts.get("first"))
-        self.stages: dict[int, str] = {}
         budget = {"trials": self.plan.search.trials, "timeout": self.plan.search.seconds}
         self.log.write("started", **budget, results=len(self.seen), counted=self._counted(), seconds=spent)
-        space = {"candidates": self.space.count(), "backbones": list(self.space.backbones)}
+        space = {"candidates": self.candidates, "backbones": list(self.space.backbones)}
         self.log.write("planned", **space, resolution=list(self.space.resolution), epochs=list(self.space.lengths))
         self.screen.standing(self._state())
 
@@ -178,7 +178,6 @@ class _Session:
 
     def stage(self, job: Job, name: str, seconds: float | None) -> None:
         """Keep in the log when a stage begins and ends."""
-        self.stages[job.number] = name
         if seconds is None:
             self.log.write("stage_begun", trial=job.number, stage=name)
         else:
@@ -189,7 +188,7 @@ class _Session:
         self.screen.step(step.done, step.epochs, step.loss, step.top1, step.seconds_left, self._line(job))
         if float(step.done).is_integer():
             facts = {"epoch": int(step.done), "epochs": step.epochs, "loss": step.loss, "top1": step.top1}
-            self.log.write("epoch", trial=job.number, stage=self.stages.get(job.number), **facts)
+            self.log.write("epoch", trial=job.number, stage=step.stage, **facts)
         if self._late():
             return OutOfTime()
         if step.stage != "training" or step.done != len(step.curve):
@@ -322,7 +321,7 @@ class _Session:
             return True
         if seconds is not None and self.clock.seconds >= seconds:
             return True
-        if len(self.seen) + len(self.running) >= self.space.count():
+        if len(self.seen) + len(self.running) >= self.candidates:
             if not self.running:
                 self.screen.say("Every candidate of the space was evaluated.")
             return True
@@ -353,7 +352,7 @@ class _Session:
         return any(isinstance(result.outcome, Scored) for result in self.seen.values())
 
     def _counted(self) -> int:
-        return sum(1 for result in self.seen.values() if isinstance(result.outcome, Scored | Infeasible))
+        return sum(1 for result in self.seen.values() if kind(result.outcome) in COUNTED)
 
     def _count(self) -> str:
         """Return how far the budget is spent: trials that count, and time."""

@@ -176,18 +176,17 @@ class Laboratory:
     def probe(self, candidate: Candidate) -> Mapping[str, Reading]:
         """Return the readings that need no training, if a limit or the compression's own target asks for any of them.
 
-        Estimates are foreseen from the network's one uncompressed package. A package under the compression is written
+        Estimates are foreseen from the network's one uncompressed package; where the device was measured, the written
+        package counts. A package under the compression is written
         only for what has to be read from it, and for candidates that the estimates let pass: sizes, those of random
         weights (pruned ones have the same share of zeros, not the same zeros).
         """
         limited = {name for name in self.limits if not OBJECTIVES[name].needs_data}
-        foretold = {name for name in limited if foretells(name, candidate.compression)}
+        foretold = {name for name in limited if foretells(name, candidate.compression) and self.evidence is None}
         known: Mapping[str, Reading] = {}
-        if foretold and self.evidence is None:
+        if foretold:
             plain = self.packager.probe(candidate.network, Compression())
             known = foresee(plain).readings(candidate.compression, self.target)
-        elif foretold:
-            foretold = set()  # measurements of the device count by the written package
         if self.over(known) or (limited == foretold and not candidate.compression.target_bytes):
             return known
         return self._known(load(self.packager.probe(candidate.network, candidate.compression)))
@@ -197,10 +196,11 @@ class Laboratory:
 
         They follow from one conversion; where measurements of the device count, they are those of written packages.
         """
-        foreseen = foresee(self.packager.probe(network, Compression()))
         for compression in compressions:
-            known = foreseen.at_best(compression, self.target)
-            if self.evidence is not None:
+            if self.evidence is None:
+                foreseen = foresee(self.packager.probe(network, Compression()))
+                known = foreseen.at_best(compression, self.target)
+            else:
                 known = self._known(load(self.packager.probe(network, compression)))
             if not self.over(known):
                 yield known

@@ -19,7 +19,9 @@ from coreml_pareto.spaces.distillation import NONE, DistillationSpace
 from coreml_pareto.spaces.families import TIMM, backbone_of, family_of, training_defaults
 
 Value = str | int | float
-RUNG = 3
+RUNG = "rung"
+"""The name of the knob that says how long a candidate is trained."""
+RUNG_FACTOR = 3
 """Each rung trains that many times as long as the one below: the reduction factor of successive halving
 (Jamieson and Talwalkar 2016, arXiv:1502.07943; Li et al. 2017, Hyperband, arXiv:1603.06560, section 3.4)."""
 LEAST_EPOCHS = 2
@@ -180,7 +182,7 @@ class Space:
 
     def on_rung(self, candidate: Candidate, rung: int) -> Candidate:
         """Return the candidate trained on another rung."""
-        return self.decode(choose_from({**self.encode(candidate), "rung": rung}))
+        return self.decode(choose_from({**self.encode(candidate), RUNG: rung}))
 
     def _length(self, whole: int, rung: int) -> int:
         return _graded(whole, self.ladder[-1] - rung)
@@ -229,7 +231,7 @@ class Space:
 
     def _epochs(self, choose: Choose, backbone: str) -> int:
         whole: int = _ask(choose, "epochs", self.epochs_of(backbone), lambda c: c.recipe.epochs)
-        rung: int = _ask(choose, "rung", self.ladder, self.rung_of)
+        rung: int = _ask(choose, RUNG, self.ladder, self.rung_of)
         return self._length(whole, rung)
 
     def _compression(self, choose: Choose) -> Compression:
@@ -256,7 +258,7 @@ def auto_stem(family: str, resolution: int) -> Literal[1, 2]:
 
 def _graded(epochs: int, below: int) -> int:
     """Return the epochs so many rungs below the highest."""
-    return math.ceil(epochs / int(RUNG**below))
+    return math.ceil(epochs / int(RUNG_FACTOR**below))
 
 
 def _ask(choose: Choose, name: str, choices: tuple[Any, ...], read: Callable[[Candidate], Any]) -> Any:

@@ -15,7 +15,7 @@ _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
 _STORE = "A folder or URL (s3://bucket/store) of results that runs and machines share."
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
-_TRIALS = "Packages scored, infeasible or pruned; failures do not count."
+_TRIALS = "Packages scored or refused by a limit; those stopped early and failures do not count."
 _WORKERS = "Processes that evaluate, each with its share of the cores or a GPU. [default: none but the search itself]"
 _UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
 

@@ -119,13 +119,14 @@ def _knob_table(described: Mapping[str, Any]) -> Any:
     from rich import box
     from rich.table import Table
 
-    from coreml_pareto.spaces.space import SMALL_IMAGE
+    from coreml_pareto.spaces.space import RUNG, RUNG_FACTOR, SMALL_IMAGE
 
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
     table.add_column("knob")
     table.add_column("may take", overflow="fold")
     for name, choices in described["knobs"].items():
-        table.add_row(name, ", ".join(map(_plain, choices)))
+        told = f" (each {RUNG_FACTOR} times as long as the one before)" if name == RUNG else ""
+        table.add_row(name, ", ".join(map(_plain, choices)) + told)
     for name, value in described["fixed"].items():
         rule = f"auto: 1 up to {SMALL_IMAGE} pixels, else 2" if name == "stem_stride" and value == "auto" else value
         table.add_row(name, f"{rule} (fixed)", style="dim")

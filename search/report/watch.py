@@ -16,7 +16,7 @@ from rich.text import Text
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.events import Event, read_events
 from coreml_pareto.search.lock import at_work
-from coreml_pareto.search.outcome import Failed
+from coreml_pareto.search.outcome import COUNTED, Failed
 from coreml_pareto.search.profile import Profile, profile
 from coreml_pareto.search.report.progress import State, overview, time_left
 from coreml_pareto.search.rows import row
@@ -115,7 +115,7 @@ def _state(run: Run | None, facts: dict[str, Any], events: Sequence[Event], now:
         standing = Standing(run, facts.get("first"))
         counts, front = standing.counts, tuple(standing.front)
         volumes = volumes or ([(now, standing.hypervolume)] if front else [])
-    counted = sum(count for name, count in counts.items() if name != "failed")
+    counted = sum(count for name, count in counts.items() if name in COUNTED)
     left = time_left(now, counted, trials, timeout) if working else None
     return State(counts, counted, trials, now, left, front, volumes)
 

@@ -30,7 +30,7 @@ from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.store import TRAINING_TOOLS, Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe, digest_of
 from coreml_pareto.spaces.families import normalisation
-from coreml_pareto.spaces.weights import Initial, initialise, state_digest
+from coreml_pareto.spaces.weights import RANDOM, Initial, initialise, state_digest
 
 GLANCE = 512
 """Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
@@ -40,6 +40,8 @@ class TrainingError(RuntimeError):
     """A training that cannot be finished, and why: ends its trial, never the study."""
 
 
+INHERITED = "inherited"
+"""How the name of initial weights begins that came from another training."""
 PULSE = 0.5
 """Seconds between two calls of `Progress` within an epoch: often enough for a live line and for a deadline."""
 
@@ -105,7 +107,8 @@ class Trainer:
         def make(work: Path) -> None:
             training = Training(self, network, recipe, initial.module, teacher, work, seed, progress)
             training.run()
-            training.finish({"initial_weights": initial.weights, "parent": parent.key if parent else None})
+            inherits = parent.key if parent and initial.weights.startswith(INHERITED) else None
+            training.finish({"initial_weights": initial.weights, "parent": inherits})
 
         about = f"{network.label}, {recipe.label}"
         return Trained(key, network, recipe, self.store.produce("train", key, make, about))
@@ -116,11 +119,12 @@ class Trainer:
         return None if folder is None else Trained.of(folder)
 
     def _initial(self, network: Network, seed: int, parent: Trained | None) -> Initial:
-        if parent is None:
-            return initialise(network, self.pretrained, seed)
-        initial = initialise(network, "false", seed)
-        inherit(initial.module, parent.module().state_dict())
-        return Initial(initial.module, f"inherited-{state_digest(initial.module.state_dict())}")
+        """Weights of its own that were trained on more pictures are better than parts of another width's."""
+        own = initialise(network, self.pretrained, seed)
+        if parent is None or (own.weights != RANDOM and parent.network.width != network.width):
+            return own
+        inherit(own.module, parent.module().state_dict())
+        return Initial(own.module, f"{INHERITED}-{state_digest(own.module.state_dict())}")
 
     def top1(self, trained: Trained) -> float:
         """Return a training's top-1 at a glance at this data: its own where it was trained on it, else measured now."""

@@ -312,4 +312,4 @@ def test_a_run_folder_beside_the_splits_is_no_class(
 
 def test_the_help_says_what_counts_as_a_trial() -> None:
     text = " ".join(CliRunner().invoke(app, ["search", "--help"], env={"COLUMNS": "200"}).output.split())
-    assert "Packages scored, infeasible or pruned; failures do not count." in text
+    assert "Packages scored or refused by a limit; those stopped early and failures do not count." in text

@@ -29,6 +29,7 @@ from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.families import build
+from coreml_pareto.spaces.weights import Initial, initialise
 
 NETWORK = Network(family="squeezenet", backbone="squeezenet1_1", width=0.25, resolution=32, classes=10, stem_stride=1)
 RECIPE = Recipe(epochs=3, learning_rate=1e-3, weight_decay=0.01, batch_size=32, seed=1)
@@ -332,3 +333,18 @@ def test_a_device_is_refused_exactly_where_torch_has_none(wish: str, monkeypatch
         else:
             with pytest.raises(UserError, match=rf"torch finds here \(auto, cpu\); got '{wish}': set it to auto"):
                 check_device(wish)
+
+
+@pytest.mark.parametrize(("width", "weights"), [(0.25, "inherited-"), (0.35, "imagenet-abc")])
+def test_weights_of_more_pictures_are_kept_where_the_parent_has_another_width(
+    width: float, weights: str, data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def known(network: Network, policy: str, seed: int) -> Initial:
+        return dataclasses.replace(initialise(network, "false", seed), weights="imagenet-abc")
+
+    trainer, short = Trainer(Store(tmp_path), data, "false", "cpu"), RECIPE.model_copy(update={"epochs": 1})
+    parent = trainer.train(NETWORK, short, _silent)
+    monkeypatch.setattr("coreml_pareto.search.stages.train.initialise", known)
+    child = trainer.train(NETWORK.model_copy(update={"width": width, "resolution": 48}), short, _silent, parent=parent)
+    assert child.record["initial_weights"].startswith(weights)
+    assert child.record["parent"] == (parent.key if weights == "inherited-" else None)
