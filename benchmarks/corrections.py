@@ -22,11 +22,11 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from latency_estimator import SMALLEST_GROUP, moved
+from latency_estimator import SMALLEST_GROUP
 from numpy.typing import NDArray
 from record import store
 
-from coreml_pareto.objectives.devices import correction, priors
+from coreml_pareto.objectives.devices import correction
 from coreml_pareto.objectives.devices.correction import Sample, unseen
 from coreml_pareto.objectives.devices.fit import Estimate, Fit, Setting, fit
 from coreml_pareto.objectives.devices.published import XCODE, Published, published
@@ -72,7 +72,18 @@ class Phone:
     def samples(self) -> list[Sample]:
         """Every figure as if it were measured."""
         rows = zip(self.figures, self.estimates, strict=True)
-        return [Sample(correction_terms(figure), estimate.ms, figure.ms) for figure, estimate in rows]
+        return [Sample((estimate.t0, *estimate.parts), figure.ms) for figure, estimate in rows]
+
+    @cached_property
+    def doubt(self) -> Array:
+        """Of the parts, as the product tells it to the correction."""
+        known = self.estimator.doubt(self.setting)
+        return correction.own(correction.strange(known) if self.strange else known)
+
+    @property
+    def strange(self) -> bool:
+        """Whether the group's stopwatch is not known."""
+        return self.setting.stopwatch != self.figures[0].stopwatch
 
     @property
     def uncorrected(self) -> Array:
@@ -81,11 +92,10 @@ class Phone:
 
     def corrected(self, drawn: Sequence[int]) -> tuple[Array, float]:
         """log(corrected / published) by the drawn figures, and the half-width of the 80 % interval."""
-        floor = self.estimator.estimate([0.0] * len(priors.TERMS), self.setting).ms
-        own = float(np.median([estimate.interval[1] / estimate.ms for estimate in self.estimates]))
-        strange = self.setting.stopwatch != self.figures[0].stopwatch
-        found = correction.fit([self.samples[row] for row in drawn], floor, unseen(own) if strange else own)
-        predicted = [found.correction.apply(sample.terms, sample.estimated_ms) for sample in self.samples]
+        width = float(np.median([estimate.interval[1] / estimate.ms for estimate in self.estimates]))
+        samples = [self.samples[row] for row in drawn]
+        found = correction.fit(samples, self.doubt, unseen(width) if self.strange else width)
+        predicted = [found.correction.apply(sample.parts) for sample in self.samples]
         measured = np.array([sample.measured_ms for sample in self.samples])
         return np.log(np.array(predicted) / measured), float(np.log(found.factor))
 
@@ -153,13 +163,6 @@ def seen(group: Sequence[Published]) -> Array:
         (estimate,) = Phone([figure], known).estimates
         errors.append(np.log(estimate.ms / figure.ms))
     return np.array(errors)
-
-
-def correction_terms(figure: Published) -> tuple[float, ...]:
-    """As `correction.terms_of` reads them from a program."""
-    amounts = dict(zip(priors.TERMS, figure.terms, strict=True))
-    dense = amounts["spatial"] + amounts["pointwise"] + amounts["products"]
-    return dense, amounts["depthwise"], amounts["weights"], moved(figure)
 
 
 def mape(log_errors: Array) -> float:

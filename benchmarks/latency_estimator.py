@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import tempfile
 import warnings
 from collections import Counter
@@ -38,6 +39,9 @@ from coreml_pareto.objectives.devices.published import Published, name_of, publi
 NETWORKS = Path(__file__).parents[1] / "objectives" / "devices" / "networks.csv"
 SMALLEST_GROUP = 10
 ESTIMATOR = "estimator"
+WINDOWED = {"iformer_m": 4, "iformer_l": 7, "iformer_l2": 11}
+"""Attention blocks that see windows of 16 x 16 in iFormer's backbones for dense prediction: "All models named faster are
+only used for latency measurement of detection and segmentation" (the authors' code, iFormer_m_faster and its like)."""
 
 
 @dataclass(frozen=True)
@@ -230,6 +234,8 @@ def asked(row: Mapping[str, str]) -> dict[str, str]:
     parameters = sum(parameter.numel() for parameter in network.parameters())
     if row["part"] == "features":
         network.forward = network.forward_features  # a backbone for dense prediction
+        if row["network"] in WINDOWED:
+            cut_into_windows(network, WINDOWED[row["network"]])
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")
         package = _saved(torch.jit.trace(network, torch.zeros(1, 3, side, side), check_trace=False), side, folder)
@@ -237,6 +243,25 @@ def asked(row: Mapping[str, str]) -> dict[str, str]:
     told = {term: f"{amount:.6g}" for term, amount in zip(priors.TERMS, terms(table), strict=True)}
     moved = f"{total(table).activation_bytes / 1e6:.6g}"  # MB, for the baseline
     return {"parameters": str(parameters), "moved": moved} | told
+
+
+def cut_into_windows(network, blocks: int, side: int = 16) -> None:  # type: ignore[no-untyped-def]
+    """Let so many attention blocks of iFormer's third stage see windows only; channels are cut in 16, as the authors do."""
+    import torch
+
+    def split(_, inputs):  # type: ignore[no-untyped-def]
+        parts = inputs[0].chunk(16, 1)
+        wide = [part.unflatten(3, (-1, side)).unflatten(2, (-1, side)).permute(0, 2, 4, 1, 3, 5) for part in parts]
+        return torch.cat([part.reshape(-1, part.shape[3], side, side) for part in wide], 1)
+
+    def join(_, inputs, windows):  # type: ignore[no-untyped-def]
+        rows = math.isqrt(int(windows.shape[0]))
+        wide = [part.unflatten(0, (1, rows, rows)).permute(0, 3, 1, 4, 2, 5) for part in windows.chunk(16, 1)]
+        return torch.cat([part.reshape(1, -1, rows * side, rows * side) for part in wide], 1)
+
+    attention = [block for block in network.stages[2].blocks if type(block).__name__ == "SHMABlock"]
+    attention[0].register_forward_pre_hook(split)
+    attention[blocks - 1].register_forward_hook(join)
 
 
 def _saved(traced: object, side: int, folder: str) -> Path:

@@ -16,9 +16,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.devices.correction import Fit, Sample, fit, floor_of, terms_of, unseen
+from coreml_pareto.objectives.devices.correction import Fit, Sample, fit, own, strange, unseen
 from coreml_pareto.objectives.devices.measurements import Measurements, Record
-from coreml_pareto.objectives.latency import Measurement, latency
+from coreml_pareto.objectives.latency import Measurement, doubt, fastest, latency, parts
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import Reading
 
@@ -40,13 +40,12 @@ class Evidence:
     @cached_property
     def fit(self) -> Fit:
         """The correction of this target's estimates."""
-        estimates = {digest: _estimate(self.costs[digest], self.target) for digest in self.records}
-        samples = [
-            Sample(terms_of(self.costs[digest], self.target), estimates[digest].value, record.median_ms)
-            for digest, record in self.records.items()
-        ]
-        widths = sorted(math.sqrt(reading.high / reading.low) for reading in estimates.values())
-        return fit(samples, floor_of(self.target), unseen(widths[len(widths) // 2]))
+        costs = [self.costs[digest] for digest in self.records]
+        measured = [record.median_ms for record in self.records.values()]
+        samples = [Sample(parts(rows, self.target), ms) for rows, ms in zip(costs, measured, strict=True)]
+        widths = sorted(math.sqrt(reading.high / reading.low) for reading in (_estimate(r, self.target) for r in costs))
+        unknown = strange(doubt(self.target, fastest(costs[0], self.target)))
+        return fit(samples, own(unknown), unseen(widths[len(widths) // 2]))
 
 
 def evidence(measurements: Measurements) -> tuple[Evidence, ...]:
@@ -86,9 +85,8 @@ def readings(digest: str, costs: Sequence[Cost], found: Evidence) -> dict[str, R
 def differences(found: Evidence) -> Iterator[tuple[str, float, float, float]]:
     """Digest of each measured network with its estimated, corrected and measured milliseconds."""
     for digest, record in found.records.items():
-        estimated = _estimate(found.costs[digest], found.target).value
-        corrected = found.fit.correction.apply(terms_of(found.costs[digest], found.target), estimated)
-        yield digest, estimated, corrected, record.median_ms
+        estimated = parts(found.costs[digest], found.target)
+        yield digest, sum(estimated), found.fit.correction.apply(estimated), record.median_ms
 
 
 def as_measurement(record: Record, target: Target) -> Measurement:
@@ -100,7 +98,7 @@ def as_measurement(record: Record, target: Target) -> Measurement:
 
 def _corrected(costs: Sequence[Cost], found: Evidence) -> dict[str, Reading]:
     estimate, learnt = _estimate(costs, found.target), found.fit
-    value = learnt.correction.apply(terms_of(costs, found.target), estimate.value)
+    value = learnt.correction.apply(parts(costs, found.target))
     counted = f"{learnt.networks} measured network{'s' if learnt.networks > 1 else ''}"
     conditions = dict(estimate.conditions) | {
         "stopwatch": found.harness,

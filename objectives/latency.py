@@ -23,13 +23,16 @@ by judgement, f = 3 on a Mac's GPU and CPU, 6 on a phone's. An estimate ranks ne
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.devices.fit import Estimate, Setting, fitted
+from coreml_pareto.objectives.devices.fit import Z80, Array, Estimate, Setting, fitted
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.devices.published import LOOP, STOPWATCHES, networks_on, published, stopwatch_of
 from coreml_pareto.objectives.program import Cost
@@ -128,6 +131,28 @@ def unit_shares(costs: Sequence[Cost], target: Target, unit: Unit) -> Shares:
     if work.t0 + _sum(work) > sum(engine.parts):
         return Shares(engine.t0 + work.t0, work.operations, 0.0)
     return Shares(engine.t0, _priced([terms([cost]) for cost in costs], engine.parts), 0.0)
+
+
+def parts(costs: Sequence[Cost], target: Target) -> tuple[float, ...]:
+    """What an estimate adds up, in ms: each call's floor, the terms in the order of `priors.TERMS`, a fallback."""
+    shares = unit_shares(costs, target, fastest(costs, target))
+    summed = dict.fromkeys(priors.TERMS, 0.0)
+    for row in shares.operations:
+        for term, ms in row.items():
+            summed[term] += ms
+    return shares.t0, *summed.values(), shares.fallback
+
+
+def doubt(target: Target, unit: Unit) -> Array:
+    """Covariance of the logarithms of `parts` on a unit: the fit's, and how wide FALLBACK is; off it, one common factor."""
+    chip = target.device.soc
+    found = fitted().doubt(Setting(chip, stopwatch_of(chip), target.os))
+    if unit != "Neural Engine":
+        factor = priors.MAC_UNIT_INTERVAL if target.device.is_mac else priors.PHONE_UNIT_INTERVAL
+        found[1:, :] = found[:, 1:] = 0.0
+        found[1:, 1:] = (math.log(factor) / Z80) ** 2 + priors.SCATTER**2 * np.eye(len(priors.TERMS))
+    fallback = (math.log(priors.FALLBACK.high / priors.FALLBACK.low) / 2 / Z80) ** 2
+    return np.block([[found, np.zeros((len(found), 1))], [np.zeros((1, len(found))), np.array([[fallback]])]])
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:

@@ -13,7 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from coreml_pareto.objectives.devices.catalogue import Target
-from coreml_pareto.objectives.devices.priors import ON_CHIP_BYTES, TERMS, W8A8_CHIPS, Unit, realised_saving
+from coreml_pareto.objectives.devices.priors import (
+    GROUPED_TABLES,
+    ON_CHIP_BYTES,
+    TERMS,
+    W8A8_CHIPS,
+    Unit,
+    realised_saving,
+)
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.program.costs import JOINING, REARRANGED
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
@@ -92,9 +99,13 @@ def full_weight_bytes(cost: Cost) -> int:
 
 
 def effective_weight_bytes(cost: Cost, eta: float) -> float:
-    """W_eff = W (1 - eta (1 - stored bits / full bits)): masks, tables and scales count as stored bits."""
-    full = full_weight_bytes(cost)
-    return full - eta * max(0.0, full - cost.weight_bytes)
+    """W_eff = W (1 - eta g (1 - stored bits / full bits)): masks, tables and scales count as stored bits.
+
+    g is 1, and less (GROUPED_TABLES) where groups of channels have look-up tables of their own.
+    """
+    full, channels = full_weight_bytes(cost), cost.table_channels
+    share = GROUPED_TABLES[max(least for least in GROUPED_TABLES if least <= channels)].value if channels else 1.0
+    return full - eta * share * max(0.0, full - cost.weight_bytes)
 
 
 def eta(target: Target, unit: Unit) -> float:

@@ -102,7 +102,12 @@ class Foresight:
         scheme = _STORED.get(compression.scheme, compression.scheme)
         sizes = {name: self._bytes(weight, compression) for name, weight in self.weights.items()}
         return {
-            name: replace(self.weights[name], scheme=scheme, stored_bytes=round(size))
+            name: replace(
+                self.weights[name],
+                scheme=scheme,
+                stored_bytes=round(size),
+                table_channels=_table_channels(self.weights[name].shape, compression),
+            )
             for name, size in sizes.items()
             if size is not None
         }
@@ -119,7 +124,7 @@ class Foresight:
             return cost
         weight_bytes = cost.weight_bytes - self.weights[cost.name].stored_bytes + changed.stored_bytes
         precision = "w8a8" if compression.scheme == "w8a8" else cost.precision
-        return replace(cost, weight_bytes=weight_bytes, precision=precision)
+        return replace(cost, weight_bytes=weight_bytes, precision=precision, table_channels=changed.table_channels)
 
     def _bytes(self, weight: Weight, compression: Compression) -> float | None:
         """What a weight takes under a compression; None where it stays as it is."""
@@ -145,6 +150,16 @@ def _decided_bytes(shape: tuple[int, ...], compression: Compression) -> float | 
     """By the rules of the side that writes; networks repeat their shapes."""
     form = decide("", shape, compression).applied
     return stored_bits(shape, parse(form)) / 8 if form else None
+
+
+@lru_cache(4096)
+def _table_channels(shape: tuple[int, ...], compression: Compression) -> int:
+    """Channels that share a look-up table; 0 with one table or none."""
+    if compression.granularity != "group":
+        return 0
+    form = decide("", shape, compression).applied if compression.scheme == "palette" else ""
+    size = parse(form).group_size if form else compression.group_size
+    return size if size < shape[0] else 0
 
 
 def _doubled(cost: Cost) -> Cost:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -49,3 +50,20 @@ def core_ml(monkeypatch: pytest.MonkeyPatch) -> Any:
     behaviour = double.Behaviour()
     double.install(behaviour, monkeypatch.setattr)
     return behaviour
+
+
+@pytest.fixture
+def core_ml_apart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Put the made-up Core ML into the processes that `worker` starts, too: `Behaviour`'s fields are given by name."""
+
+    def install(**behaviour: Any) -> None:
+        script = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            "import coreml_double as double\n"
+            f"double.install(double.Behaviour(**{behaviour!r}))\n"
+            "print('noise')\n"
+            "from coreml_pareto.objectives.measuring.worker import main; main(sys.argv[1:])"
+        )
+        monkeypatch.setattr("coreml_pareto.objectives.measuring.worker.COMMAND", (sys.executable, "-c", script))
+
+    return install

@@ -1,23 +1,24 @@
 """How wrong is the estimate on one device, by what was measured there?  A correction from one to many measurements.
 
-With the estimator's floor t0 (its estimate of an empty program) an estimate is t0 + work, and the corrected one
+An estimate is a sum of parts: what every call costs, what each term of the fit costs (`devices/priors.py`), what a
+fallback adds. The corrected one has a factor for each,
 
-    t = t0' + s work + sum_j b_j x_j        t0', s, b_j >= 0;  x: dense GMAC, depthwise GMAC, weight MB, activation MB
+    t = f_0 t0 + sum_j f_j part_j + f_F fallback            f > 0
 
-so that what costs more by the estimate never costs less by the correction. Fitted to n networks:
+so that more work never costs less. Fitted to n networks:
 
-    n = 1, 2    t0' alone (s = 1), or one scale of everything (t0' = k t0, s = k): whichever explains two better; of one,
-                t0' where the floor is at least half of its estimate
-    n = 3 .. 7  ridge: t0', s and b are pulled towards t0, 1 and 0, as hard as two devices or stopwatches are alike by the
-                estimator's own priors (`devices/priors.py`): s by CHIP_SPEED; b_j by the share OWN of what the term costs;
-                t0' by STOPWATCH_T0, and by STOPWATCH of a typical time, which a small floor does not hide
+    n = 1, 2    f_0 alone, or one factor for everything: whichever explains two better; of one, f_0 where the floor is at
+                least half of its estimate
+    n = 3 .. 7  ridge: the mode of log f, whose prior has mean 0 and the estimator's own covariance (what the figures that
+                were published could not tell, `fit.Fit.doubt`), widened by what a device has of its own (OWN, KIND, FLOOR):
+                terms that nobody knows well move first, and those of one kind of operation move together
     n >= 8      full: the same, the pull down to almost nothing where that makes the error of networks left out FREER times
                 smaller
 
 The errors are log(predicted / measured), their scatter and its Student's t those of the estimator's fit. Something
 simpler is taken where it is clearly better on networks left out: the floor or the scale alone where the ridge's error is
-ALONE times as large; no correction where it is UNSURE times as large and the estimate is sure of itself (its own interval
-at most x/÷SURE), because a device that was published needs less correction than noise suggests.
+ALONE times as large; no correction where it is not UNSURE times smaller than uncorrected and the estimate is sure of
+itself (its own interval at most x/÷SURE), because a device that was published needs less than noise suggests.
 `benchmarks/corrections.py` shows what five networks are good for.
 
 The interval is 80 %: value / f .. value * f. For one or two networks f is the estimate's own; from 3 on
@@ -41,54 +42,53 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coreml_pareto.objectives.devices import priors
-from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.fit import Z80
-from coreml_pareto.objectives.latency import latency
-from coreml_pareto.objectives.program import Cost
-from coreml_pareto.objectives.workload import eta, total
 
 Kind = Literal["none", "t0", "scale", "ridge", "full"]
+Array = NDArray[np.float64]
 FEW, MANY = 3, 8
-RIDGE: Final = 1.0
-FULL: Final = (RIDGE, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)
+FULL: Final = (1.0, 0.1, 0.01, 1e-4)
+"""What the prior's precision is multiplied by."""
 SURE, UNSURE, ALONE, FREER = 1.25, 1.1, 1.5, 1.1
 LEAST_FLOOR: Final = 0.1
-STOPWATCH: Final = 0.1
-"""Floors of stopwatches differ by that much of a typical network's time, however small the estimator's own floor is."""
 FLOORS_SHARE: Final = 0.3
 """Of a typical published network's time (the median is 0.26)."""
-OWN: Final = 0.3
-"""Share of a term's cost by which a device's own differs (standard deviation, judgement: as much as chips do)."""
-SLOPES: Final = tuple(priors.TERMS[name].value for name in ("spatial", "depthwise", "weights", "activations"))
-"""What the terms cost, one against the other."""
-_STEPS: Final = 5
+OWN, KIND, FLOOR = 0.2, 0.5, 0.5
+"""Standard deviations of log f that are a device's own: of one term, of the terms of one kind (`priors.KINDS`), of the
+floor (judgements: between those of two chips and of two slopes; `benchmarks/corrections.py` is flat around them)."""
+STOPWATCH: Final = 0.1
+"""Floors of stopwatches differ by that much of a typical network's time, however small the estimator's own floor is."""
+_STEPS: Final = 40
+_SETTLED: Final = 1e-6
+_LONGEST: Final = 0.7
+"""No step changes a factor by more than two."""
 PRIOR_SPREAD: Final = math.log(1.43) / 1.645
 NARROWEST: Final = math.log(1.1)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One network on the device: terms of its workload, what was estimated there and what the stopwatch said."""
+    """One network on the device: its estimate in parts, the floor first, and what the stopwatch said; ms."""
 
-    terms: tuple[float, ...]
-    estimated_ms: float
+    parts: tuple[float, ...]
     measured_ms: float
+
+    @property
+    def estimated_ms(self) -> float:
+        """All parts together."""
+        return sum(self.parts)
 
 
 @dataclass(frozen=True)
 class Correction:
-    """t = t0 + scale * (estimate - floor) + slopes * terms, in ms."""
+    """What each part of an estimate is multiplied by."""
 
     kind: Kind
-    floor: float
-    t0: float
-    scale: float
-    slopes: tuple[float, ...]
+    factors: tuple[float, ...]
 
-    def apply(self, terms: Sequence[float], estimated_ms: float) -> float:
+    def apply(self, parts: Sequence[float]) -> float:
         """The corrected milliseconds of a network."""
-        own = sum(slope * term for slope, term in zip(self.slopes, terms, strict=True))
-        return self.t0 + self.scale * max(0.0, estimated_ms - self.floor) + own
+        return sum(factor * part for factor, part in zip(self.factors, parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -109,22 +109,6 @@ class Fit:
 _Fitter = Callable[[Sequence[Sample]], Correction]
 
 
-def terms_of(costs: Sequence[Cost], target: Target) -> tuple[float, ...]:
-    """Dense and depthwise GMAC, weight and activation MB of a program on a target."""
-    work = total(costs, eta=eta(target, "Neural Engine"))
-    return (
-        work.dense_macs / 1e9,
-        work.depthwise_macs / 1e9,
-        work.effective_weight_bytes / 1e6,
-        work.activation_bytes / 1e6,
-    )
-
-
-def floor_of(target: Target) -> float:
-    """What the estimator lets a program without operations cost."""
-    return latency((), target)["latency_ms"].value
-
-
 def unseen(factor: float) -> float:
     """The factor of an estimate's interval once the stopwatch is one that no published figure was taken with."""
     share = FLOORS_SHARE
@@ -132,18 +116,40 @@ def unseen(factor: float) -> float:
     return math.exp(math.hypot(math.log(factor), Z80 * priors.CALIBRATION * added))
 
 
-def fit(samples: Sequence[Sample], floor: float, factor: float) -> Fit:
+def strange(doubt: Array) -> Array:
+    """The covariance of the parts' logarithms once the stopwatch is one that no published figure was taken with."""
+    widened = doubt.copy()
+    widened[0, 0] += priors.STOPWATCH_T0**2
+    widened[1:, 1:] += priors.STOPWATCH_SPEED**2
+    return widened
+
+
+def own(doubt: Array) -> Array:
+    """The covariance of the parts' logarithms on one device: what is not known of all, and what this one has of its own.
+
+    Args:
+        doubt: [p, p], the floor first, then the terms in the order of `priors.TERMS`; further parts are left as they are.
+    """
+    widened, terms = doubt.copy(), tuple(priors.TERMS)
+    widened[0, 0] += FLOOR**2
+    for kind in priors.KINDS:
+        rows = [1 + terms.index(term) for term in kind]
+        widened[np.ix_(rows, rows)] += KIND**2 + OWN**2 * np.eye(len(rows))
+    return widened
+
+
+def fit(samples: Sequence[Sample], doubt: Array, factor: float) -> Fit:
     """The correction of a device from one or more measured networks.
 
     Args:
-        samples: one for each network.
-        floor: the estimator's milliseconds for an empty program on that target.
+        samples: one for each network, all with parts [p] in one order.
+        doubt: [p, p], covariance of the logarithms of the parts' factors (`own`, `strange`).
         factor: of the estimate's own 80 % interval, value / factor .. value * factor; for a stopwatch that the estimator
             does not know, `unseen` of that.
     """
     if not samples:
         raise ValueError("a correction needs at least one measurement")
-    fitter = _fitter(samples, floor, sure=factor <= SURE)
+    fitter = _fitter(samples, doubt, sure=factor <= SURE)
     correction = fitter(samples)
     residuals = _left_out(samples, fitter) if len(samples) >= FEW else []
     return Fit(
@@ -151,38 +157,33 @@ def fit(samples: Sequence[Sample], floor: float, factor: float) -> Fit:
         factor=math.exp(_half_width(residuals, math.log(factor))),
         networks=len(samples),
         before=_mean_error([s.estimated_ms for s in samples], samples),
-        after=_mean_error([correction.apply(s.terms, s.estimated_ms) for s in samples], samples),
+        after=_mean_error([correction.apply(s.parts) for s in samples], samples),
         left_out=float(np.mean(np.abs(np.expm1(residuals)))) if residuals else None,
     )
 
 
-def _fitter(samples: Sequence[Sample], floor: float, *, sure: bool) -> _Fitter:
+def _fitter(samples: Sequence[Sample], doubt: Array, *, sure: bool) -> _Fitter:
     """The ridge, unless something simpler is clearly better on networks left out."""
     if len(samples) < FEW:
-        return lambda chosen: _one_parameter(chosen, floor)
-    ridge = _ridge(floor, RIDGE, "ridge") if len(samples) < MANY else _freest(samples, floor)
-    error, none = _loss(samples, ridge), _none(floor)
-    if sure and error > UNSURE * _loss(samples, none):
-        return none
-    best = min(_alone(floor), key=lambda fitter: _loss(samples, fitter))
+        return _one_parameter
+    ridge = _Ridge(doubt, 1.0, "ridge") if len(samples) < MANY else _freest(samples, doubt)
+    error = _loss(samples, ridge)
+    if sure and UNSURE * error > _loss(samples, _none):
+        return _none
+    best = min((_shift, _scale), key=lambda fitter: _loss(samples, fitter))
     return best if error > ALONE * _loss(samples, best) else ridge
 
 
-def _freest(samples: Sequence[Sample], floor: float) -> _Fitter:
+def _freest(samples: Sequence[Sample], doubt: Array) -> _Fitter:
     """The ridge as it is, or with a weaker pull where that is clearly better on networks left out."""
     best, least = None, math.inf
     for pull in FULL:
-        ridge = _ridge(floor, pull, "full")
+        ridge = _Ridge(doubt, pull, "full")
         error = _loss(samples, ridge)
         if best is None or FREER * error < least:
             best, least = ridge, error
     assert best is not None
     return best
-
-
-def _alone(floor: float) -> list[_Fitter]:
-    """The floor alone, the scale alone."""
-    return [lambda s: _shift(s, floor), lambda s: _scale(s, floor)]
 
 
 def _loss(samples: Sequence[Sample], fitter: _Fitter) -> float:
@@ -193,86 +194,91 @@ def _loss(samples: Sequence[Sample], fitter: _Fitter) -> float:
 def _left_out(samples: Sequence[Sample], fitter: _Fitter) -> list[float]:
     """log(predicted / measured) of each network under the fit to the others."""
     rows = list(samples)
-    return [_residual(fitter(rows[:i] + rows[i + 1 :]), row) for i, row in enumerate(rows)]
+    if isinstance(fitter, _Ridge):
+        corrections = fitter.without_each(rows)
+    else:
+        corrections = [fitter(rows[:i] + rows[i + 1 :]) for i in range(len(rows))]
+    return [_residual(correction, row) for correction, row in zip(corrections, rows, strict=True)]
 
 
 def _residual(correction: Correction, sample: Sample) -> float:
-    return math.log(correction.apply(sample.terms, sample.estimated_ms) / sample.measured_ms)
+    return math.log(correction.apply(sample.parts) / sample.measured_ms)
 
 
-def _none(floor: float) -> _Fitter:
-    return lambda samples: Correction("none", floor, floor, 1.0, (0.0,) * len(samples[0].terms))
+def _none(samples: Sequence[Sample]) -> Correction:
+    return Correction("none", (1.0,) * len(samples[0].parts))
 
 
-def _scale(samples: Sequence[Sample], floor: float) -> Correction:
-    factor = _median_ratio(samples)
-    return Correction("scale", floor, factor * floor, factor, (0.0,) * len(samples[0].terms))
+def _scale(samples: Sequence[Sample]) -> Correction:
+    return Correction("scale", (_median_ratio(samples),) * len(samples[0].parts))
 
 
-def _shift(samples: Sequence[Sample], floor: float) -> Correction:
+def _shift(samples: Sequence[Sample]) -> Correction:
     """The floor that fits best in relative error; at least a tenth of the estimator's, so that times stay positive."""
     weights = [1 / s.measured_ms**2 for s in samples]
-    gaps = [s.measured_ms - (s.estimated_ms - floor) for s in samples]
-    t0 = float(np.average(gaps, weights=weights))
-    return Correction("t0", floor, max(t0, LEAST_FLOOR * floor, 1e-6), 1.0, (0.0,) * len(samples[0].terms))
+    ratios = [(s.measured_ms - sum(s.parts[1:])) / s.parts[0] for s in samples]
+    factor = max(float(np.average(ratios, weights=weights)), LEAST_FLOOR)
+    return Correction("t0", (factor, *(1.0,) * (len(samples[0].parts) - 1)))
 
 
-def _one_parameter(samples: Sequence[Sample], floor: float) -> Correction:
-    shift, scale = _shift(samples, floor), _scale(samples, floor)
+def _one_parameter(samples: Sequence[Sample]) -> Correction:
+    shift, scale = _shift(samples), _scale(samples)
     gain = sum(abs(_residual(scale, s)) - abs(_residual(shift, s)) for s in samples)
     if abs(gain) > 1e-9:
         return shift if gain > 0 else scale
-    return shift if 2 * floor >= np.mean([s.estimated_ms for s in samples]) else scale
+    return shift if 2 * samples[0].parts[0] >= np.mean([s.estimated_ms for s in samples]) else scale
 
 
-def _ridge(floor: float, pull: float, kind: Kind) -> _Fitter:
-    """Non-negative least squares on log errors, an outlier counting less each time; rows below pull the parameters."""
+@dataclass(frozen=True, eq=False)
+class _Ridge:
+    """Squared log errors, an outlier counting less, and the prior's pull."""
 
-    def fitted(samples: Sequence[Sample]) -> Correction:
-        from scipy.optimize import nnls
+    doubt: Array
+    pull: float
+    kind: Kind
 
-        estimates, measured = (np.array([getattr(s, n) for s in samples]) for n in ("estimated_ms", "measured_ms"))
-        terms, work = np.array([s.terms for s in samples]), np.maximum(estimates - floor, 0.0)
-        columns = np.column_stack([np.ones(len(samples)), work, terms])
-        doubts = np.array([_floors_doubt(floor, measured), priors.CHIP_SPEED, *_slopes_doubt(terms, work)])
-        expected = np.array([floor / doubts[0], 1 / doubts[1], *np.zeros(terms.shape[1])])
-        prior = math.sqrt(pull) * np.eye(len(doubts))
-        predicted, weights = measured, np.full(len(samples), 1 / priors.SCATTER)
-        for _ in range(_STEPS):
-            rows = columns * doubts * (weights / predicted)[:, None]
-            aim = weights * (1 - np.log(predicted / measured))
-            solution, _ = nnls(np.vstack([rows, prior]), np.append(aim, math.sqrt(pull) * expected))
-            predicted = np.maximum(columns @ (solution * doubts), _least(measured))
-            weights = _weights(np.log(predicted / measured))
-        t0, scale, *slopes = (float(value) for value in solution * doubts)
-        return Correction(kind, floor, max(t0, _least(measured)), scale, tuple(slopes))
+    def __call__(self, samples: Sequence[Sample]) -> Correction:
+        """The correction by all samples."""
+        return self._corrections(samples, np.ones((1, len(samples)), bool))[0]
 
-    return fitted
+    def without_each(self, samples: Sequence[Sample]) -> list[Correction]:
+        """The correction without each of the samples; all of them at once, because benchmarks ask for many."""
+        return self._corrections(samples, ~np.eye(len(samples), dtype=bool))
 
-
-def _floors_doubt(floor: float, measured: NDArray[np.float64]) -> float:
-    """Standard deviation of the floor, in ms."""
-    return max(priors.STOPWATCH_T0 * floor, STOPWATCH * float(np.median(measured)))
+    def _corrections(self, samples: Sequence[Sample], counted: NDArray[np.bool_]) -> list[Correction]:
+        """One for each row of `counted` [fits, samples]."""
+        parts, log_ms = np.array([s.parts for s in samples]), np.log([s.measured_ms for s in samples])
+        typical = [float(np.exp(np.median(log_ms[row]))) for row in counted]
+        precision = self.pull * np.asarray(
+            np.linalg.inv([_floors_too(self.doubt, parts[0, 0], ms) for ms in typical]), np.float64
+        )
+        logs = _modes(parts, log_ms, counted, precision)
+        return [Correction(self.kind, tuple(row)) for row in np.exp(logs).tolist()]
 
 
-def _slopes_doubt(terms: NDArray[np.float64], work: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Standard deviation of each term's own slope: SLOPES, so that they make up the estimated work of most samples."""
-    typical = np.array(SLOPES[: terms.shape[1]])
-    told = terms @ typical
-    level = float(np.median(work / told)) if told.all() else 0.0
-    return OWN * level * typical
+def _modes(parts: Array, log_ms: Array, counted: NDArray[np.bool_], precision: Array) -> Array:
+    """Gauss-Newton steps to the mode of log f: [fits, parts]."""
+    logs = np.zeros((len(counted), parts.shape[1]))
+    for _ in range(_STEPS):
+        times = parts * np.exp(logs)[:, None]
+        total = times.sum(2)
+        residual = (np.log(total) - log_ms) / priors.SCATTER
+        slope = times / total[..., None] / priors.SCATTER
+        weighted = slope * (counted * (priors.FREEDOM + 1) / (priors.FREEDOM + residual**2))[..., None]
+        hessian = np.swapaxes(weighted, 1, 2) @ slope + precision
+        gradient = np.swapaxes(weighted, 1, 2) @ residual[..., None] + precision @ logs[..., None]
+        step = np.linalg.solve(hessian, gradient)[..., 0]
+        logs = logs - np.clip(step, -_LONGEST, _LONGEST)
+        if np.abs(step).max() < _SETTLED:
+            break
+    return logs
 
 
-def _weights(residuals: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Square roots of what each counts, in units of the scatter: Student's t (Lange, Little & Taylor 1989)."""
-    surprise = (residuals / priors.SCATTER) ** 2
-    found: NDArray[np.float64] = np.sqrt((priors.FREEDOM + 1) / (priors.FREEDOM + surprise)) / priors.SCATTER
-    return found
-
-
-def _least(measured: NDArray[np.float64]) -> float:
-    """No time is shorter, in ms."""
-    return 1e-3 * float(measured.min())
+def _floors_too(doubt: Array, floor: float, typical_ms: float) -> Array:
+    """The same, wide enough for another stopwatch's floor where the estimator's is small."""
+    widened = doubt.copy()
+    widened[0, 0] += math.log1p(STOPWATCH * typical_ms / floor) ** 2
+    return widened
 
 
 def _median_ratio(samples: Sequence[Sample]) -> float:

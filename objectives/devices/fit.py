@@ -121,6 +121,14 @@ class Fit:
         variance = gradient @ self.covariance @ gradient + priors.SCATTER**2 + unknown
         return Estimate(float(t0[0] + parts.sum()), math.sqrt(variance), float(t0[0]), tuple(parts[0].tolist()))
 
+    def doubt(self, setting: Setting) -> Array:
+        """Covariance of log t0 and of the logarithms of v theta, term by term: [1 + terms, 1 + terms]."""
+        floor, speed = self.layout.indicators([setting])
+        rows = np.vstack([floor, np.repeat(speed, len(priors.TERMS), 0)])
+        rows[1:, self.layout.terms] += np.eye(len(priors.TERMS))
+        covariance: Array = rows @ self.covariance @ rows.T
+        return covariance
+
     def floor(self, chip: str, stopwatch: str) -> Estimate:
         """What every call costs."""
         return self.estimate([0.0] * len(priors.TERMS), Setting(chip, stopwatch, None))

@@ -1,7 +1,7 @@
-"""How does one measurement keep out of the next one's way?  A process for each, which can be stopped.
+"""How does one run of Core ML keep out of everybody's way?  A process for each, which can be stopped.
 
 A fresh process makes the peak of memory the package's own, and a load or prediction that never returns is ended after a
-while: no thread of ours could interrupt native code. The record comes back in a file, because Core ML and coremltools
+while: no thread of ours could interrupt native code. The answer comes back in a file, because Core ML and coremltools
 print what they like.
 """
 
@@ -11,17 +11,24 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+from pydantic import TypeAdapter
 
 from coreml_pareto.objectives.devices.measurements import Record
+from coreml_pareto.objectives.measuring.agreement import Agreement, Expected, compare
 from coreml_pareto.objectives.measuring.conditions import cool_down
 from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.objectives.program import load
 from coreml_pareto.spaces.errors import UserError
 
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "coreml_pareto.objectives.measuring.worker")
+Task = Literal["measurement", "comparison"]
+Answer = TypeVar("Answer", Record, Agreement)
 
 
 def measure_apart(
@@ -33,52 +40,89 @@ def measure_apart(
         UserError: what the process refused, that it died, or that it did not end in `patience` seconds.
     """
     cool_down()
-    order = {"package": str(package), "compute_units": compute_units, "with_energy": with_energy}
+    order = {"protocol": asdict(protocol), "with_energy": with_energy}
     with tempfile.TemporaryDirectory() as folder:
-        answer = Path(folder) / "answer.json"
-        order |= {"protocol": asdict(protocol), "answer": str(answer)}
-        _run(order, f"{package.name} on {compute_units}", patience)
-        return _read(answer, f"{package.name} on {compute_units}")
+        return _apart("measurement", package, compute_units, order, Path(folder), patience, Record)
 
 
-def _run(order: dict[str, Any], what: str, patience: float) -> None:
+def compare_apart(
+    package: Path, reference: Expected, compute_units: str, least_db: float, *, patience: float
+) -> Agreement:
+    """`agreement.compare` in a process of its own; the errors are those of `measure_apart`."""
+    with tempfile.TemporaryDirectory() as folder:
+        expected = Path(folder) / "expected.npz"
+        np.savez(expected, **vars(reference))
+        order = {"expected": str(expected), "least_db": least_db}
+        return _apart("comparison", package, compute_units, order, Path(folder), patience, Agreement)
+
+
+def _apart(
+    task: Task,
+    package: Path,
+    compute_units: str,
+    order: Mapping[str, Any],
+    folder: Path,
+    patience: float,
+    kind: type[Answer],
+) -> Answer:
+    what, answer = f"{package.name} on {compute_units}", folder / "answer.json"
+    place = {"task": task, "package": str(package), "compute_units": compute_units, "answer": str(answer)}
+    _run({**order, **place}, task, what, patience)
+    return _read(answer, task, what, kind)
+
+
+def _run(order: Mapping[str, Any], task: Task, what: str, patience: float) -> None:
     try:
         done = subprocess.run(
             [*COMMAND, json.dumps(order)], stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"a measurement ends within {patience:g} s; {what} gave no answer and was stopped; raise --patience, or leave "
+            f"a {task} ends within {patience:g} s; {what} gave no answer and was stopped; raise --patience, or leave "
             "these compute units out"
         ) from error
     if done.returncode:
         last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word of why"]
-        raise UserError(f"a measurement ends with a record; {what} ended with code {done.returncode}: {last[0]}")
+        raise UserError(f"a {task} ends with a record; {what} ended with code {done.returncode}: {last[0]}")
 
 
-def _read(answer: Path, what: str) -> Record:
+def _read(answer: Path, task: Task, what: str, kind: type[Answer]) -> Answer:
     try:
         found = json.loads(answer.read_text(encoding="utf-8"))
         if "refused" not in found:
-            return Record.model_validate(found)
+            return TypeAdapter(kind).validate_python(found)
     except (OSError, ValueError) as error:  # what pydantic refuses is a ValueError
         told = " ".join(str(error).split())
-        raise UserError(f"a measurement ends with a record; {what} left none that can be read ({told})") from error
+        raise UserError(f"a {task} ends with a record; {what} left none that can be read ({told})") from error
     raise UserError(found["refused"])
 
 
 def main(arguments: Sequence[str]) -> None:
-    """What the process does: one order as JSON in, one record or refusal in the file that the order names."""
-    from coreml_pareto.objectives.measuring.local import measure
-
+    """What the process does: one order as JSON in, one answer or refusal in the file that the order names."""
     order = json.loads(arguments[0])
-    protocol = Protocol(**order["protocol"])
     try:
-        found = measure(Path(order["package"]), order["compute_units"], protocol, with_energy=order["with_energy"])
-        text = found.model_dump_json()
+        text = _TASKS[order["task"]](order)
     except UserError as error:
         text = json.dumps({"refused": str(error)})
     Path(order["answer"]).write_text(text, encoding="utf-8")
+
+
+def _measured(order: Mapping[str, Any]) -> str:
+    from coreml_pareto.objectives.measuring.local import measure
+
+    protocol = Protocol(**order["protocol"])
+    found = measure(Path(order["package"]), order["compute_units"], protocol, with_energy=order["with_energy"])
+    return found.model_dump_json()
+
+
+def _compared(order: Mapping[str, Any]) -> str:
+    with np.load(order["expected"]) as arrays:
+        reference = Expected(**arrays)
+    found = compare(load(Path(order["package"])), reference, order["compute_units"], order["least_db"])
+    return json.dumps(asdict(found))
+
+
+_TASKS: Mapping[Task, Callable[[Mapping[str, Any]], str]] = {"measurement": _measured, "comparison": _compared}
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@ A multiply-accumulate (MAC) is counted where a product enters a sum: convolution
 has any. Bytes are those of the program's own types: activations once per distinct tensor read and once written,
 weights as stored (indices, tables, scales, masks). Loading-time operations (`const`, `constexpr_*`) have no row:
 their bytes are weights of the operation that reads them. Fusion is left to whoever prices the rows. Views have no bytes
-read or written; `aligned_bytes` counts theirs too, as the Neural Engine would store both shapes.
+read or written; `aligned_bytes` counts theirs too, as the Neural Engine would store both shapes; of a permutation that
+is spelled in many operations (`permutations.py`) only those of its two ends.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pydantic import ConfigDict, Field
 
 from coreml_pareto.objectives.program.engine import kernel_sides, off_engine
 from coreml_pareto.objectives.program.operations import OPERATIONS, Call
+from coreml_pareto.objectives.program.permutations import chains
 from coreml_pareto.objectives.program.program import VIEWS, Operation, Program, TensorType
 from coreml_pareto.objectives.program.weights import weights_of
 
@@ -42,7 +44,8 @@ class Cost:
     """One operation: MACs, bytes of weights and activations; `note` says what is special, or is empty.
 
     `kernel` is the area of a convolution's kernel; `aligned_bytes` what is read and written, in rows of ALIGNMENT, views
-    included; `off_engine` says why the Neural Engine is reported not to run the operation, or is empty.
+    included; `off_engine` says why the Neural Engine is reported not to run the operation, or is empty; `table_channels`
+    output channels share a look-up table of the weights, 0 where there is one table or none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
@@ -60,15 +63,22 @@ class Cost:
     kernel: Count = 1
     aligned_bytes: Count = 0
     off_engine: str = ""
+    table_channels: Count = 0
 
 
 def costs(program: Program) -> tuple[Cost, ...]:
     """One row per operation that runs, in program order; UserError for a program with open shapes."""
     program.require_static()
-    return tuple(_cost(program, operation) for operation in program.operations if not operation.constexpr)
+    inner = _inner(program)
+    return tuple(_cost(program, operation, inner) for operation in program.operations if not operation.constexpr)
 
 
-def _cost(program: Program, operation: Operation) -> Cost:
+def _inner(program: Program) -> frozenset[str]:
+    """Values inside of a permutation that is spelled in many operations."""
+    return frozenset(operation.outputs[0][0] for chain in chains(program) for operation in chain[:-1])
+
+
+def _cost(program: Program, operation: Operation, inner: frozenset[str]) -> Cost:
     weights = weights_of(program, operation)
     unpacked = {weight.name for weight in weights}
     operands = {name for name in operation.operands() if name not in unpacked}
@@ -86,10 +96,15 @@ def _cost(program: Program, operation: Operation) -> Cost:
         note=_note(program, operation),
         kernel=math.prod(kernel_sides(program, operation)),
         aligned_bytes=sum(
-            map(_aligned, [program.types[name] for name in operands] + [k for _, k in operation.outputs])
+            _aligned(program.types[name]) for name in (*operands, *_written(operation)) if name not in inner
         ),
         off_engine=off_engine(program, operation),
+        table_channels=max((weight.table_channels for weight in weights), default=0),
     )
+
+
+def _written(operation: Operation) -> tuple[str, ...]:
+    return tuple(name for name, _ in operation.outputs)
 
 
 def _note(program: Program, operation: Operation) -> str:

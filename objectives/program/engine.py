@@ -5,7 +5,10 @@ Apple publishes no list. These are from two works of outsiders that call their o
 than 13, sides beyond 16,384). roboflow/rf-detr pull request 1495 has measured plans of a vision transformer (M3 Pro,
 macOS 27): of 592 to 729 operations only `topk` and the gathering by its indices left the engine, not the first layer's
 16 x 16 kernels at stride 16. Windows that do not overlap are therefore no wide kernels; nor do the published times of
-Next-ViT, which averages 64 values at stride 64, leave room for a penalty. The compiler decides for itself, also by size
+Next-ViT, which averages 64 values at stride 64, leave room for a penalty. `torch.roll`, as in Swin, is written as gathering
+by constant indices (Core ML Tools 9.0): gathering was timed as slow as on the CPU (apple/coremltools issue 1103), and
+Swin-T at 512 pixels was seen off the engine (ChuanyangZheng/iFormer issue 4); no time of a Swin was published. The
+compiler decides for itself, also by size
 and neighbours: only a measured plan (`MLComputePlan`) is certain. Precision is judged in `objectives.workload`.
 """
 
@@ -18,6 +21,7 @@ from coreml_pareto.objectives.program.program import Argument, Constant, Operati
 _RECURRENT: Final = frozenset({"lstm", "gru", "rnn"})
 _GATHERING: Final = frozenset({"gather", "gather_along_axis", "gather_nd"})
 _SCATTERING: Final = frozenset({"scatter", "scatter_along_axis", "scatter_nd"})
+ROLLING: Final = "rolling, written as gathering; slices and a concat would stay"
 WIDEST_KERNEL: Final = 13
 LONGEST_SIDE: Final = 16_384
 
@@ -27,6 +31,8 @@ def off_engine(program: Program, operation: Operation) -> str:
     kind = operation.kind
     if kind in _RECURRENT:
         return "recurrent layers"
+    if kind == "gather" and _rolls(operation):
+        return ROLLING
     if kind in _GATHERING or kind in _SCATTERING:
         return "gathering" if kind in _GATHERING else "scattering"
     if kind in ("topk", "argsort"):
@@ -34,6 +40,13 @@ def off_engine(program: Program, operation: Operation) -> str:
     if kind == "reduce_prod":
         return "products over an axis"
     return _too_large(program, operation)
+
+
+def _rolls(operation: Operation) -> bool:
+    """Whether constant indices name all places in order, begun elsewhere: what `torch.roll` becomes."""
+    indices = operation.parameter("indices", [])
+    count = len(indices) if isinstance(indices, list) else 0
+    return count > 1 and indices[0] != 0 and indices == [(indices[0] + place) % count for place in range(count)]
 
 
 def _too_large(program: Program, operation: Operation) -> str:

@@ -35,7 +35,8 @@ _NOT_DATA = frozenset({"shape", "axis", "vector_axis", "output_dtype"})
 class Weight:
     """A stored weight tensor; `scheme` is 'fp16', 'int8', 'int4', 'palette-4', 'sparse', 'sparse+palette-4', ...
 
-    `constants` hold its numbers, indices, tables, scales, offsets and masks; `stored_bytes` is what they take.
+    `constants` hold its numbers, indices, tables, scales, offsets and masks; `stored_bytes` is what they take;
+    `table_channels` output channels share a look-up table, 0 where there is one table or none.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Weight:
     bits_per_weight: float
     stored_bytes: int
     constants: tuple[Constant, ...] = field(default=(), repr=False, compare=False)
+    table_channels: int = 0
 
 
 def bits_per_weight(program: Program) -> float:
@@ -105,14 +107,17 @@ def _parameters(program: Program, operation: Operation) -> Iterator[Argument]:
 
 def _weight(program: Program, argument: Argument) -> Weight:
     if isinstance(argument, Constant):
-        name, kind, scheme = argument.name, argument.type, argument.type.dtype
+        name, kind, scheme, shared = argument.name, argument.type, argument.type.dtype, 0
         constants: tuple[Constant, ...] = (argument,)
     else:
         operation = program.producers[argument]
         name, kind, scheme = argument, program.types[argument], "+".join(_schemes(program, operation))
         constants = tuple(_stored(program, operation).values())
+        shared = _table_channels(program, operation, kind.shape)
     stored = sum(constant.type.nbytes for constant in constants)
-    return Weight(name, kind.shape, kind.elements, scheme, 8 * stored / max(kind.elements, 1), stored, constants)
+    return Weight(
+        name, kind.shape, kind.elements, scheme, 8 * stored / max(kind.elements, 1), stored, constants, shared
+    )
 
 
 def _stored(program: Program, operation: Operation) -> dict[str, Constant]:
@@ -144,7 +149,19 @@ def _schemes(program: Program, operation: Operation) -> list[str]:
     return [*inner, "int8"]  # scales over a table of integers: a palette with an int8 table
 
 
-def _palette_bits(program: Program, operation: Operation) -> int:
+def _table_channels(program: Program, operation: Operation, shape: tuple[int, ...]) -> int:
+    """Tables lie along the first axis of iOS 18's form: [tables, 1, .., entries, values]."""
+    if not operation.kind.startswith("constexpr_lut"):
+        return 0
+    tables = _table_shape(program, operation)[0] if len(_table_shape(program, operation)) > 2 else 1
+    return shape[0] // tables if tables > 1 else 0
+
+
+def _table_shape(program: Program, operation: Operation) -> tuple[int, ...]:
     lut = operation.one("lut")
-    shape = lut.type.shape if isinstance(lut, Constant) else program.types[str(lut)].shape
+    return lut.type.shape if isinstance(lut, Constant) else program.types[str(lut)].shape
+
+
+def _palette_bits(program: Program, operation: Operation) -> int:
+    shape = _table_shape(program, operation)
     return (shape[0] if len(shape) == 1 else shape[-2]).bit_length() - 1  # iOS 16: [entries]; iOS 18: [.., entries, v]

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from coreml_pareto.search.data import DataSet
 
 ALL_UNITS = "ALL,CPU_AND_NE,CPU_AND_GPU,CPU_ONLY"
+_PATIENCE = "Seconds after which Core ML is given up on one choice of units."
 
 
 def verify_command(
@@ -29,6 +30,7 @@ def verify_command(
     units: options.UnitsList = ALL_UNITS,
     images: Annotated[int, typer.Option(help="So many pictures of the split at most.")] = 128,
     least: Annotated[float, typer.Option("--min-snr", help="Decibels below which a value differs.")] = 30,
+    patience: Annotated[float, typer.Option(help=_PATIENCE)] = 600,
     mean: options.Mean = None,
     std: options.Std = None,
     labels: options.Labels = None,
@@ -52,7 +54,7 @@ def verify_command(
     require_finite(program)
     pictures = evaluation.load_pictures(data, evaluation.splitting_of(program, seed))
     reference = _reference(program, pictures, name, images, (mean, std), labels)
-    found, refused = _all(program, reference, names, least)
+    found, refused = _all(program, reference, names, least, patience)
     if as_json:
         options.print_json(_described(program, pictures, split, least, found))
     elif found:
@@ -62,16 +64,16 @@ def verify_command(
 
 
 def _all(
-    program: Program, reference: Expected, names: Sequence[str], least: float
+    program: Program, reference: Expected, names: Sequence[str], least: float, patience: float
 ) -> tuple[list[Agreement], list[str]]:
-    """What agrees how far, and what was refused: one choice of units that fails does not hide the others."""
-    from coreml_pareto.objectives.measuring.agreement import compare
+    """What agrees how far, and what was refused: one choice of units that fails, or hangs, does not hide the others."""
+    from coreml_pareto.objectives.measuring import worker
 
     found, refused = list["Agreement"](), list[str]()
     for name in names:
         typer.echo(f"Comparing on {name}", err=True)
         try:
-            found.append(compare(program, reference, name, least))
+            found.append(worker.compare_apart(program.path, reference, name, least, patience=patience))
         except UserError as error:
             refused.append(str(error))
     return found, refused

@@ -13,25 +13,32 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.correction import (
     FEW,
+    FULL,
+    KIND,
     MANY,
+    OWN,
     Fit,
     Kind,
     Sample,
-    _ridge,
+    _floors_too,
+    _Ridge,
     fit,
-    floor_of,
-    terms_of,
+    own,
+    strange,
     unseen,
 )  # fmt: skip
-from coreml_pareto.objectives.latency import latency
+from coreml_pareto.objectives.latency import doubt, latency, parts
 from coreml_pareto.objectives.program import Cost
 
 FLOOR = 0.05
 SLOPES = np.array([0.064, 0.3, 0.012, 0.01])
-OWN = 2.0
+WIDTH = 2.0
+DOUBT = np.diag([0.5**2, *[0.3**2] * 4])
+DOUBT[1:, 1:] += 0.3**2  # and a common speed
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,7 @@ class Phone:
             [size * shares[0], size * shares[1], 10 ** draws.uniform(-0.3, 1.7, count), size * shares[2]]
         )
         measured = (self.floor + terms @ self.slopes) * np.exp(draws.normal(0, self.noise, count))
-        return [
-            Sample(tuple(row), FLOOR + float(row @ SLOPES), float(m)) for row, m in zip(terms, measured, strict=True)
-        ]
+        return [Sample((FLOOR, *(row * SLOPES)), float(m)) for row, m in zip(terms, measured, strict=True)]
 
 
 def drawn_phone(draws: np.random.Generator) -> Phone:
@@ -61,7 +66,7 @@ def drawn_phone(draws: np.random.Generator) -> Phone:
 
 
 def errors(found: Fit, samples: list[Sample]) -> NDArray[np.float64]:
-    return np.array([found.correction.apply(s.terms, s.estimated_ms) / s.measured_ms - 1 for s in samples])
+    return np.array([found.correction.apply(s.parts) / s.measured_ms - 1 for s in samples])
 
 
 def uncorrected(samples: list[Sample]) -> NDArray[np.float64]:
@@ -70,30 +75,30 @@ def uncorrected(samples: list[Sample]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_small_networks_find_another_floor(count: int) -> None:
-    small = [Sample((0.001 * n, 0.0, 0.0, 0.0), FLOOR + 0.001 * n, 0.3 + 0.001 * n) for n in range(1, count + 1)]
-    found = fit(small, FLOOR, OWN)
-    assert found.correction.kind == "t0" and found.correction.t0 == pytest.approx(0.3)
-    assert found.left_out is None and found.factor == pytest.approx(OWN)
+    small = [Sample((FLOOR, 0.001 * n, 0.0, 0.0, 0.0), 0.3 + 0.001 * n) for n in range(1, count + 1)]
+    found = fit(small, DOUBT, WIDTH)
+    assert found.correction.kind == "t0" and found.correction.factors == pytest.approx((0.3 / FLOOR, 1, 1, 1, 1))
+    assert found.left_out is None and found.factor == pytest.approx(WIDTH)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_large_networks_find_another_scale(count: int) -> None:
-    large = [Sample((10.0 * n, 0.0, 0.0, 0.0), FLOOR + n, 1.7 * (FLOOR + n)) for n in range(1, count + 1)]
-    found = fit(large, FLOOR, OWN)
-    assert found.correction.kind == "scale" and found.correction.scale == pytest.approx(1.7)
+    large = [Sample((FLOOR, float(n), 0.0, 0.0, 0.0), 1.7 * (FLOOR + n)) for n in range(1, count + 1)]
+    found = fit(large, DOUBT, WIDTH)
+    assert found.correction.kind == "scale" and found.correction.factors == pytest.approx((1.7,) * 5)
     assert found.after == pytest.approx(0, abs=1e-12)
 
 
 def test_a_much_faster_phone_never_gets_a_negative_time() -> None:
-    found = fit([Sample((0.0,) * 4, 0.06, 0.001), Sample((0.0,) * 4, 0.07, 0.002)], FLOOR, OWN)
-    assert found.correction.apply((0.0,) * 4, FLOOR) > 0
+    found = fit([Sample((FLOOR, 0.01, 0, 0, 0), 0.001), Sample((FLOOR, 0.02, 0, 0, 0), 0.002)], DOUBT, WIDTH)
+    assert found.correction.apply((FLOOR, 0, 0, 0, 0)) > 0
 
 
 def test_eight_networks_without_noise_recover_the_phone() -> None:
     draws = np.random.default_rng(3)
     phone = Phone(0.4, SLOPES * [1.5, 2.0, 3.0, 1.2])
     seen, others = phone.samples(draws, 16), phone.samples(draws, 40)
-    found = fit(seen, FLOOR, OWN)
+    found = fit(seen, DOUBT, WIDTH)
     assert found.correction.kind == "full"
     assert np.abs(errors(found, others)).mean() < 0.02 < 0.3 < np.abs(uncorrected(others)).mean()
 
@@ -104,7 +109,7 @@ def test_a_correction_is_never_worse_in_the_median_than_none(count: int) -> None
     for seed in range(50):
         draws = np.random.default_rng([seed, count])
         phone = drawn_phone(draws)
-        found = fit(phone.samples(draws, count), FLOOR, OWN)
+        found = fit(phone.samples(draws, count), DOUBT, WIDTH)
         others = phone.samples(draws, 40)
         before.append(np.abs(uncorrected(others)).mean())
         after.append(np.abs(errors(found, others)).mean())
@@ -119,7 +124,7 @@ def test_where_the_estimate_is_right_nothing_is_made_worse(count: int) -> None:
     for seed in range(30):
         draws = np.random.default_rng(seed)
         phone = Phone(FLOOR, SLOPES, 0.05)
-        found = fit(phone.samples(draws, count), FLOOR, OWN)
+        found = fit(phone.samples(draws, count), DOUBT, WIDTH)
         others = phone.samples(draws, 40)
         worse.append(np.abs(errors(found, others)).mean() - np.abs(uncorrected(others)).mean())
     assert np.median(worse) < 0.02
@@ -131,7 +136,7 @@ def test_intervals_hold_what_they_promise(count: int) -> None:
     for seed in range(40):
         draws = np.random.default_rng([seed, count])
         phone = drawn_phone(draws)
-        found = fit(phone.samples(draws, count), FLOOR, OWN)
+        found = fit(phone.samples(draws, count), DOUBT, WIDTH)
         inside += list(np.abs(np.log1p(errors(found, phone.samples(draws, 20)))) <= np.log(found.factor))
     assert np.mean(inside) >= 0.75
 
@@ -139,44 +144,49 @@ def test_intervals_hold_what_they_promise(count: int) -> None:
 def test_more_measurements_narrow_the_interval() -> None:
     draws = np.random.default_rng(0)
     samples = drawn_phone(draws).samples(draws, 20)
-    assert 1.1 <= fit(samples, FLOOR, OWN).factor < fit(samples[:1], FLOOR, OWN).factor == pytest.approx(OWN)
+    assert 1.1 <= fit(samples, DOUBT, WIDTH).factor < fit(samples[:1], DOUBT, WIDTH).factor == pytest.approx(WIDTH)
 
 
 def test_the_left_out_error_is_what_refitting_by_hand_gives() -> None:
     draws = np.random.default_rng(5)
     samples = drawn_phone(draws).samples(draws, 10)
-    found = fit(samples, FLOOR, OWN)
-    candidates = [_ridge(FLOOR, pull, "full") for pull in (3.0, 1.0, 0.3, 0.1, 0.03, 0.01, 1e-3, 1e-5)]
+    found = fit(samples, DOUBT, WIDTH)
     by_hand = []
-    for fitter in candidates:
+    for fitter in (_Ridge(DOUBT, pull, "full") for pull in FULL):
         rests = [(samples[:i] + samples[i + 1 :], s) for i, s in enumerate(samples)]
-        predicted = [(fitter(rest).apply(s.terms, s.estimated_ms), s.measured_ms) for rest, s in rests]
+        predicted = [(fitter(rest).apply(s.parts), s.measured_ms) for rest, s in rests]
         by_hand.append(float(np.mean([abs(p / m - 1) for p, m in predicted])))
     assert found.left_out is not None and min(abs(found.left_out - other) for other in by_hand) < 1e-9
 
 
-def test_the_solution_of_the_ridge_is_the_least_of_a_grid() -> None:
-    """Brute force over floor and scale where no other term exists."""
+def test_the_solution_of_the_Ridge_is_the_least_of_a_grid() -> None:
+    """Brute force over the factors of the floor and of all work: squared log errors and the prior's pull."""
     draws = np.random.default_rng(1)
-    estimates = FLOOR + draws.uniform(0.1, 2, 5)
-    measured = 0.3 + 1.4 * (estimates - FLOOR)
-    samples = [Sample((), float(e), float(m)) for e, m in zip(estimates, measured, strict=True)]
-    correction = _ridge(FLOOR, 1e-9, "ridge")(samples)
-    grid = itertools.product(np.linspace(0, 1, 101), np.linspace(0.5, 2, 151))
-    best = min(grid, key=lambda point: float(np.sum(((point[0] + point[1] * (estimates - FLOOR)) / measured - 1) ** 2)))
-    assert (correction.t0, correction.scale) == (pytest.approx(best[0], abs=0.01), pytest.approx(best[1], abs=0.01))
+    work = draws.uniform(0.1, 2, 5)
+    samples = [Sample((FLOOR, float(w)), float(0.15 + 1.3 * w)) for w in work]
+    wide = np.array([[0.4, 0.1], [0.1, 0.2]])
+    found = _Ridge(wide, 1.0, "ridge")(samples)
+    precision = np.linalg.inv(_floors_too(wide, FLOOR, float(np.median([s.measured_ms for s in samples]))))
+
+    def loss(logs: tuple[float, float]) -> float:
+        told = np.exp(logs[0]) * FLOOR + np.exp(logs[1]) * work
+        residual = np.log(told / np.array([s.measured_ms for s in samples])) / priors.SCATTER
+        data = (priors.FREEDOM + 1) / 2 * np.log1p(residual**2 / priors.FREEDOM).sum()
+        return float(data + np.array(logs) @ precision @ np.array(logs) / 2)
+
+    grid = itertools.product(np.linspace(0, 2, 401), np.linspace(-0.5, 0.8, 521))
+    assert np.log(found.factors) == pytest.approx(np.array(min(grid, key=loss)), abs=0.01)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10**6), st.integers(1, 12), st.integers(0, 3))
 def test_more_work_never_costs_less(seed: int, count: int, term: int) -> None:
     draws = np.random.default_rng(seed)
-    found = fit(drawn_phone(draws).samples(draws, count), FLOOR, OWN)
+    found = fit(drawn_phone(draws).samples(draws, count), DOUBT, WIDTH)
     (one,) = drawn_phone(draws).samples(draws, 1)
-    more = list(one.terms)
-    more[term] *= 1.5
-    estimate = one.estimated_ms + 0.5 * one.terms[term] * SLOPES[term]
-    assert 0 < found.correction.apply(one.terms, one.estimated_ms) <= found.correction.apply(more, estimate)
+    more = list(one.parts)
+    more[1 + term] *= 1.5
+    assert 0 < found.correction.apply(one.parts) <= found.correction.apply(more)
 
 
 def test_a_sure_estimate_that_is_right_stays_as_it_is() -> None:
@@ -184,13 +194,13 @@ def test_a_sure_estimate_that_is_right_stays_as_it_is() -> None:
     kinds: dict[float, list[Kind]] = {1.2: [], 2.0: []}
     for factor, seed in itertools.product(kinds, range(20)):
         draws = np.random.default_rng(seed)
-        kinds[factor].append(fit(Phone(FLOOR, SLOPES, 0.12).samples(draws, 5), FLOOR, factor).correction.kind)
+        kinds[factor].append(fit(Phone(FLOOR, SLOPES, 0.12).samples(draws, 5), DOUBT, factor).correction.kind)
     assert kinds[1.2].count("none") > 10 and kinds[2.0].count("none") == 0
 
 
 def test_a_sure_estimate_that_is_wrong_is_corrected() -> None:
     for seed in range(20):
-        found = fit(Phone(0.3, 1.4 * SLOPES, 0.05).samples(np.random.default_rng(seed), 5), FLOOR, 1.2)
+        found = fit(Phone(0.3, 1.4 * SLOPES, 0.05).samples(np.random.default_rng(seed), 5), DOUBT, 1.2)
         assert found.correction.kind != "none"
 
 
@@ -201,9 +211,9 @@ def test_an_outlier_counts_less(count: int) -> None:
     for seed in range(20):
         draws = np.random.default_rng(seed)
         samples = Phone(FLOOR, 1.2 * SLOPES, 0.03).samples(draws, count)
-        warm = [Sample(samples[0].terms, samples[0].estimated_ms, 3 * samples[0].measured_ms), *samples[1:]]
+        warm = [Sample(samples[0].parts, 3 * samples[0].measured_ms), *samples[1:]]
         others = Phone(FLOOR, 1.2 * SLOPES).samples(draws, 40)
-        drawn.append(np.median(np.abs(errors(fit(warm, FLOOR, OWN), others))))
+        drawn.append(np.median(np.abs(errors(fit(warm, DOUBT, WIDTH), others))))
     assert np.median(drawn) < 0.12
 
 
@@ -216,21 +226,49 @@ def test_a_stopwatch_that_nobody_published_widens_the_interval(factor: float) ->
 def test_an_interval_may_be_wider_than_the_estimates_own() -> None:
     """Networks left out are off by half: the estimate's own 10 % is not believed."""
     draws = np.random.default_rng(0)
-    assert fit(Phone(FLOOR, SLOPES, 0.7).samples(draws, 6), FLOOR, 1.1).factor > 1.4
+    assert fit(Phone(FLOOR, SLOPES, 0.7).samples(draws, 6), DOUBT, 1.1).factor > 1.4
 
 
 def test_the_kinds_follow_the_number_of_measurements() -> None:
     draws = np.random.default_rng(2)
     samples = Phone(0.4, SLOPES * [1.5, 2.0, 3.0, 1.2], 0.02).samples(draws, 20)
-    kinds: dict[int, Kind] = {count: fit(samples[:count], FLOOR, OWN).correction.kind for count in (1, 2, 5, 7, 8, 20)}
+    kinds: dict[int, Kind] = {
+        count: fit(samples[:count], DOUBT, WIDTH).correction.kind for count in (1, 2, 5, 7, 8, 20)
+    }
     assert {kinds[1], kinds[2]} <= {"t0", "scale"}
     assert all(kinds[n] != "full" for n in (5, 7)) and kinds[20] == "full" and (FEW, MANY) == (3, 8)
     with pytest.raises(ValueError, match="one measurement"):
-        fit([], FLOOR, OWN)
+        fit([], DOUBT, WIDTH)
 
 
-def test_terms_and_floor_are_the_estimators(target: Callable[..., Target], row: Callable[..., Cost]) -> None:
-    where: Any = target()
+@pytest.mark.parametrize("units", ["ALL", "CPU_AND_GPU", "CPU_ONLY"])
+def test_parts_are_the_estimators(target: Callable[..., Target], row: Callable[..., Cost], units: str) -> None:
+    where: Any = target(compute_units=units)
     rows = [row(macs=2 * 10**9, weight_elements=10**6, read_bytes=3 * 10**6), row(group="depthwise", macs=10**8)]
-    assert terms_of(rows, where) == pytest.approx((2.0, 0.1, 2.0, 3.0))
-    assert floor_of(where) <= latency(rows, where)["latency_ms"].value
+    told = parts(rows, where)
+    assert sum(told) == pytest.approx(latency(rows, where)["latency_ms"].value) and len(told) == len(priors.TERMS) + 2
+    assert told[0] == pytest.approx(parts(rows[:1], where)[0]) and told[-1] == 0.0
+    fallen = parts([*rows, row(kind="gather", off_engine="gathering", written_bytes=2)], where)
+    assert fallen[-1] == (priors.FALLBACK.value if units == "ALL" else 0.0)
+
+
+def test_what_is_known_badly_moves_first() -> None:
+    """Two terms explain the same surprise; the one of which little is known takes it."""
+    samples = [Sample((FLOOR, 1.0, 1.0), 2 * FLOOR + 3.0)] * 4
+    _, known, unknown = _Ridge(np.diag([0.01, 0.1**2, 0.5**2]), 1.0, "ridge")(samples).factors
+    assert unknown > 1.5 > 1.1 > known
+
+
+def test_a_device_widens_what_the_estimator_knows(target: Callable[..., Target]) -> None:
+    """Kinds of operation move together; another stopwatch has another floor and another speed; all stay covariances."""
+    for unit in ("Neural Engine", "CPU"):
+        known = doubt(target(), unit)  # type: ignore[arg-type]
+        names = ("t0", *priors.TERMS)
+        added = own(known) - known
+        first, second = names.index("products"), names.index("multiplied")
+        assert added[first, second] == pytest.approx(KIND**2) and added[first, 0] == 0.0
+        assert added[first, first] == pytest.approx(KIND**2 + OWN**2)
+        assert added[first, names.index("weights")] == 0.0 and added[-1].max() == 0.0
+        for matrix in (known, own(known), strange(known)):
+            assert matrix == pytest.approx(matrix.T) and np.linalg.eigvalsh(matrix).min() > 0
+        assert set(itertools.chain(*priors.KINDS)) == set(priors.TERMS)

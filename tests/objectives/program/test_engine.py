@@ -10,6 +10,7 @@ from coremltools.converters.mil import Builder as mb
 
 from coreml_pareto.objectives.devices import Target, find_device
 from coreml_pareto.objectives.program import costs
+from coreml_pareto.objectives.program.engine import ROLLING
 from coreml_pareto.objectives.score import static_score
 
 
@@ -19,6 +20,7 @@ def _conv(x: Any, side: int) -> Any:
 
 CASES = {
     "gathering": lambda x: mb.gather(x=x, indices=np.array([0, 2], np.int32), axis=1),
+    ROLLING: lambda x: mb.gather(x=x, indices=np.array([5, *range(6, 16), *range(5)], np.int32), axis=2),
     "products over an axis": lambda x: mb.reduce_prod(x=x, axes=[1]),
     "sorting": lambda x: mb.topk(x=x, k=2, axis=1)[0],
     "kernels wider than 13": lambda x: _conv(x, 15),
@@ -29,6 +31,13 @@ CASES = {
 @pytest.mark.parametrize("reason", CASES)
 def test_reason(reason: str, build: Any) -> None:
     assert reason in {cost.off_engine for cost in costs(build(CASES[reason], (1, 4, 16, 16)))}
+
+
+@pytest.mark.parametrize("indices", [[0, 1, 2, 3], [1, 2, 3, 1], [3, 2, 1, 0], [2, 3, 0, 1]])
+def test_only_a_roll_is_one(build: Any, indices: list[int]) -> None:
+    program = build(lambda x: mb.gather(x=x, indices=np.array(indices, np.int32), axis=1), (1, 4, 16, 16))
+    (row,) = (cost for cost in costs(program) if cost.kind == "gather")
+    assert row.off_engine == (ROLLING if indices == [2, 3, 0, 1] else "gathering")
 
 
 def test_usual_operations_have_none(build: Any) -> None:

@@ -87,3 +87,19 @@ def test_bytes_are_those_of_the_constants(compressed: Path) -> None:
     assert any(len(weight.constants) > 2 for weight in program.weights)
     for weight in program.weights:
         assert weight.stored_bytes == sum(constant.type.nbytes for constant in weight.constants)
+
+
+@pytest.mark.parametrize("channels", [4, 8, 0])
+def test_channels_that_share_a_table(convert: Any, small: Any, quiet: Any, tmp_path: Path, channels: int) -> None:
+    """coremltools' own grouped tables, which need iOS 18; one table for all counts as none."""
+    granularity = "per_grouped_channel" if channels else "per_tensor"
+    config = cto.OpPalettizerConfig(
+        mode="kmeans", nbits=2, granularity=granularity, group_size=channels or 32, weight_threshold=200
+    )
+    with quiet():
+        source = ct.models.MLModel(str(convert("small_ios18", small, target=ct.target.iOS18)), skip_model_load=True)
+        cto.palettize_weights(source, cto.OptimizationConfig(config)).save(str(tmp_path / "tables.mlpackage"))
+    found = [weight for weight in load(tmp_path / "tables.mlpackage").weights if weight.scheme.startswith("palette")]
+    assert found
+    for weight in found:
+        assert weight.table_channels == (channels if weight.shape[0] > channels > 0 else 0)

@@ -12,6 +12,7 @@ import pytest
 
 from coreml_pareto.objectives.devices.measurements import Record, read
 from coreml_pareto.objectives.measuring import machine, phone, records, worker
+from coreml_pareto.objectives.measuring.agreement import Agreement, Expected, compare
 from coreml_pareto.objectives.measuring.local import measure
 from coreml_pareto.objectives.program import Constant, content_digest, costs, load
 from coreml_pareto.search.data import load_data
@@ -40,7 +41,12 @@ def here(core_ml: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
         assert with_energy is False and patience == 9
         return measure(package, units, protocol, with_energy=with_energy)
 
+    def compared(package: Path, reference: Expected, units: str, least_db: float, *, patience: float) -> Agreement:
+        assert patience == 600
+        return compare(load(package), reference, units, least_db)
+
     monkeypatch.setattr(worker, "measure_apart", apart)
+    monkeypatch.setattr(worker, "compare_apart", compared)
     return core_ml
 
 
@@ -150,11 +156,11 @@ def test_an_iphone_is_measured_through_the_cable(
     assert "iPhone 15 Pro ALL ABC" in answer.err
 
 
-def test_verify_compares_every_unit(command: Callable[..., Any], core_ml: Any, package: Path) -> None:
+def test_verify_compares_every_unit(command: Callable[..., Any], here: Any, package: Path) -> None:
     program = load(package)
     weight = next(one for one in program.operations if one.kind == "conv").one("weight")
     assert isinstance(weight, Constant)
-    core_ml.wrong = {"CPU_AND_NE": weight.name}
+    here.wrong = {"CPU_AND_NE": weight.name}
     arguments = ("verify", str(package), "--data", "digits", "--images", "5")
     told = json.loads(command(*arguments, "--json").out)
     units = {one["compute_units"]: one for one in told["units"]}
@@ -166,13 +172,25 @@ def test_verify_compares_every_unit(command: Callable[..., Any], core_ml: Any, p
     assert "first operation that differs: conv -> " in shown and "5 test images of digits" in shown
 
 
-def test_verify_goes_on_after_a_unit_that_fails(command: Callable[..., Any], core_ml: Any, package: Path) -> None:
-    core_ml.refused_units = {"ALL"}
+def test_verify_goes_on_after_a_unit_that_fails(command: Callable[..., Any], here: Any, package: Path) -> None:
+    here.refused_units = {"ALL"}
     answer = command(
         "verify", str(package), "--data", "digits", "--images", "2", "--compute-units", "ALL,CPU_ONLY", "--json"
     )
     assert answer.code == 2 and "1 of 2 choices of units failed" in answer.err
     assert [one["compute_units"] for one in json.loads(answer.out)["units"]] == ["CPU_ONLY"]
+
+
+def test_verify_ends_a_load_that_stalls(
+    command: Callable[..., Any], core_ml: Any, core_ml_apart: Callable[..., None], package: Path
+) -> None:
+    core_ml_apart(stalled_units={"ALL"})
+    arguments = ("--images", "2", "--compute-units", "ALL,CPU_ONLY", "--patience", "40", "--json")
+    answer = command("verify", str(package), "--data", "digits", *arguments)
+    assert answer.code == 2 and "a comparison ends within 40 s; model.mlpackage on ALL gave no answer" in answer.err
+    (one,) = json.loads(answer.out)["units"]
+    assert one["compute_units"] == "CPU_ONLY" and one["same_top1"] == 1.0 and one["logits_db"] > 60
+    assert core_ml.loads == []  # nothing was loaded in this process
 
 
 @pytest.mark.parametrize(

@@ -19,11 +19,11 @@ import tree_sitter_swift
 from tree_sitter import Language, Node, Parser
 
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
-from coreml_pareto.objectives.devices.correction import terms_of
 from coreml_pareto.objectives.devices.measurements import MeasuredPackage, Measurements, Placement, Record
 from coreml_pareto.objectives.latency import latency
 from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.objectives.program import Cost, content_digest, costs, load
+from coreml_pareto.objectives.workload import eta, total
 from coreml_pareto.search.cli import main
 from coreml_pareto.search.delivery import calibration, kit
 from coreml_pareto.search.delivery.calibration import SET, calibration_package
@@ -268,7 +268,10 @@ def terms(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, tuple[float,
     found = {}
     for name in SET:
         rows = costs(load(calibration_package(name, Store(tmp_path_factory.mktemp("set")))))
-        found[name] = (*terms_of(rows, target), sum(row.weight_bytes for row in rows) / 1e6)
+        work = total(rows, eta=eta(target, "Neural Engine"))
+        moved = (work.effective_weight_bytes / 1e6, work.activation_bytes / 1e6)
+        found[name] = (work.dense_macs / 1e9, work.depthwise_macs / 1e9, *moved)
+        found[name] = (*found[name], sum(row.weight_bytes for row in rows) / 1e6)
         found[name] = (*found[name], latency(rows, target)["latency_ms"].value)
     return found
 

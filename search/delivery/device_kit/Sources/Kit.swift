@@ -77,6 +77,7 @@ struct Cost: Codable, Sendable {
     let kernel: Int
     let alignedBytes: Int
     let offEngine: String
+    let tableChannels: Int
 
     enum CodingKeys: String, CodingKey {
         case name = "name"
@@ -92,6 +93,7 @@ struct Cost: Codable, Sendable {
         case kernel = "kernel"
         case alignedBytes = "aligned_bytes"
         case offEngine = "off_engine"
+        case tableChannels = "table_channels"
     }
 }
 
