@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 
 import optuna
@@ -29,14 +29,18 @@ from optuna.trial import TrialState, create_trial
 from record import store
 from sqlalchemy import event
 
-from coreml_pareto.objectives.reading import Reading, exact
+from coreml_pareto.objectives.reading import Reading, Score, exact
+from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.choose import front, recommend
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.record import DATABASE, PLAN
+from coreml_pareto.search.run import Result
 from coreml_pareto.search.study import Study, _attributes, _value, load_run
-from coreml_pareto.spaces.candidate import Candidate
-from coreml_pareto.spaces.space import Knob
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
+from coreml_pareto.spaces.space import Knob, Value
 
 READERS: dict[str, Callable[[Path], object]] = {
     "optuna": lambda folder: optuna.load_study(study_name="large", storage=f"sqlite:///{folder / DATABASE}").trials,
@@ -80,8 +84,11 @@ def _reading(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]
 
 
 def _asking(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
-    """Ask + tell by ours and by plain TPE, in turns; what is told is drawn anew, as in a search."""
-    ours = build(folder, trials)
+    """Ask + tell by ours and by plain TPE, in turns; what is told is drawn anew, as in a search.
+
+    Ours is the mean over a training: its choice, and all of its packages, of which the others stand in line.
+    """
+    ours = build(folder, trials, whole=True)
     copied = optuna.load_study(study_name="large", storage=f"sqlite:///{folder / DATABASE}")
     plain = optuna.create_study(
         study_name="plain", storage=f"sqlite:///{folder / 'plain.db'}", directions=copied.directions, sampler=TPESampler(seed=0)
@@ -89,36 +96,87 @@ def _asking(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
     _hasten(plain)
     plain.add_trials(copied.get_trials(deepcopy=False))
     draws, seconds = random.Random(1), dict[str, list[float]](plain=[], ours=[])
+    proposals, seen = _proposals(ours, draws)
     for number in range(repeats + 1):
         started = time.perf_counter()
         trial = plain.ask()
         candidate = ours.space.decode(lambda knob, trial=trial: trial.suggest_categorical(knob.name, knob.choices))
         score = _score(candidate, draws)
-        plain.tell(trial, [_value(score, row) for row in ours.objectives])
+        plain.tell(trial, [score[row.reading].value for row in ours.objectives])
         between = time.perf_counter()
-        asked = ours.ask()
-        ours.tell(asked, Scored(_score(asked.candidate, draws), folder / "store" / "model.mlpackage"), 1.0)
+        told = _training(ours, proposals, seen, draws, folder)
         if number:  # the first also reads the study
             seconds["plain"].append(between - started)
-            seconds["ours"].append(time.perf_counter() - between)
+            seconds["ours"].append((time.perf_counter() - between) / told)
     return _rows(seconds, "plain", f"ask + tell at {trials}, ")
 
 
-def build(folder: Path, trials: int) -> Study:
-    """A run folder with that many scored trials, each with another network or training."""
+def _proposals(study: Study, draws: random.Random) -> tuple[Proposals, dict[str, Result]]:
+    """What a search asks by, with a formula for the laboratory."""
+    reader, seen = _Formula(draws), {result.candidate.digest: result for result in study.results()}
+    chooser = Acquisition(study.plan, study.space, reader, Images(2000, 2000))
+    gate = Gate(study.plan, study.space, reader, 2000)  # type: ignore[arg-type]
+    return Proposals(study.plan, study.space, study, reader, gate, chooser, seen, {}), seen  # type: ignore[arg-type]
+
+
+def _training(study: Study, proposals: Proposals, seen: dict[str, Result], draws: random.Random, folder: Path) -> int:
+    """Ask and tell until no package of the chosen training stands in line; return how many were told."""
+    told = 0
+    while not told or study.waiting():
+        proposals.next()
+        asked = study.ask(proposals.rung)
+        outcome = Scored(
+            _score(asked.candidate, draws), folder / "store" / "model.mlpackage", {"training": f"new {told}"}
+        )
+        study.tell(asked, outcome, 1.0)
+        seen[asked.candidate.digest] = result = Result(asked.number, asked.candidate, outcome)
+        proposals.after(result)
+        told += 1
+    return told
+
+
+class _Formula:
+    """Stands for the laboratory: readings without training by the formula of the results."""
+
+    def __init__(self, draws: random.Random) -> None:
+        self.draws = draws
+
+    def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
+        first = Candidate(
+            network=network, recipe=Recipe(epochs=8, learning_rate=1e-3, weight_decay=0.0), compression=Compression()
+        )
+        for compression in compressions:
+            yield _score(first.model_copy(update={"compression": compression}), self.draws)
+
+    def over(self, score: Score) -> tuple[str, ...]:
+        return ()
+
+    def probe(self, candidate: Candidate) -> Score:
+        return {}
+
+
+def build(folder: Path, trials: int, *, whole: bool = False) -> Study:
+    """A run folder with that many scored trials, each another training, or each training with `whole` its packages."""
     plan = _plan()
     space, draws = plan.space(10), random.Random(0)
     study = Study(folder, plan, space)
     (folder / PLAN).write_text(dump_plan(plan))
     _hasten(study._study)
+    line: list[Candidate] = []
     for _ in range(trials - study.told()):
-        knobs: dict[str, CategoricalDistribution] = {}
+        if not line:
+            drawn = space.decode(lambda knob: draws.choice(knob.choices))
+            line = [space.compressed(drawn, one) for one in space.compressions] if whole else [drawn]
+        candidate = line.pop()
+        params, knobs = space.encode(candidate), dict[str, CategoricalDistribution]()
 
-        def choose(knob: Knob, knobs: dict[str, CategoricalDistribution] = knobs) -> object:
+        def note(
+            knob: Knob, knobs: dict[str, CategoricalDistribution] = knobs, params: Mapping[str, Value] = params
+        ) -> Value:
             knobs[knob.name] = CategoricalDistribution(knob.choices)
-            return draws.choice(knob.choices)
+            return params[knob.name]
 
-        candidate = space.decode(choose)
+        space.decode(note)
         outcome = Scored(
             _score(candidate, draws), folder / "store" / candidate.digest / "model.mlpackage", {"training": "0"}
         )
@@ -126,9 +184,9 @@ def build(folder: Path, trials: int) -> Study:
         study._study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
-                values=[_value(outcome.score, row) for row in study.objectives],
-                params=space.encode(candidate),
-                distributions=dict(knobs),
+                values=[_value(outcome, row) for row in study.objectives],
+                params=params,
+                distributions=knobs,
                 user_attrs=attributes,
                 constraints=study._violations(outcome.score),
             )

@@ -172,13 +172,14 @@ class TargetSection(Section):
 class SearchSection(Section):
     """How the space is searched and when it ends (whichever comes first).
 
+    `sampler`: auto chooses trainings by expected gain of hypervolume for their effort; the others are Optuna's.
     `gate`: trainings are stopped that cannot enter the front.
     `workers` processes evaluate beside the search's own; none: it evaluates itself. One that gives no sign of life for
     `patience` is ended: a training gives one twice a second, the longest step without any takes a few minutes.
     """
 
-    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = Field(
-        default="tpe", description="tpe, nsga2, nsga3, gp or random"
+    sampler: Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"] = Field(
+        default=AUTO, description="auto, tpe, nsga2, nsga3, gp or random"
     )
     trials: int | None = Field(default=None, ge=1, description=_FROM_1)
     timeout: str | None = Field(default=None, description="a duration such as 30m, 8h, 1h30m, or 600 (seconds)")

@@ -2,8 +2,9 @@
 
 The first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
 early, and every later one can be compared with a baseline. After a network was trained, further compressions of it
-are asked next, for they cost no training. What the sampler draws is trained on the lowest rung; after each of those one
-member of the front is promoted to the next, the most balanced first.
+are asked next, for they cost no training. Which training comes next `acquisition.py` chooses. One of Optuna's samplers may
+draw instead: what it draws is trained on the lowest rung; after each of those one member of the front is promoted to the
+next, the most balanced first.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ from typing import final
 from coreml_pareto.objectives.pareto import shortlist
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search import budget
+from coreml_pareto.search.acquisition import Acquisition
 from coreml_pareto.search.choose import front
-from coreml_pareto.search.config import Plan
+from coreml_pareto.search.config import AUTO, Plan
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.outcome import Pruned, Scored
@@ -48,6 +50,7 @@ class Proposals:
     study: Study
     laboratory: Laboratory
     gate: Gate
+    acquisition: Acquisition
     seen: Mapping[str, Result]
     running: Mapping[int, Asked]
 
@@ -62,13 +65,10 @@ class Proposals:
             self.fresh()
 
     def next(self) -> None:
-        """Where nobody stands in line, put somebody there: a baseline, what may win after all, or a promotion.
-
-        Promotions and draws of the sampler take turns.
-        """
+        """Where nobody stands in line, put somebody there: a baseline, what may win after all, or what is chosen."""
         if self.study.waiting():
             return
-        candidate = self._baseline() or self._revival() or self._promotion()
+        candidate = self._baseline() or self._revival() or self._chosen()
         if candidate is not None:
             self.study.enqueue(candidate)
 
@@ -128,6 +128,13 @@ class Proposals:
         promoted = [rung for key, rung in rungs.items() if rung and self._on_rung(asked[key], rung - 1) in asked]
         return len(promoted) < sum(rung == 0 for rung in rungs.values())
 
+    def _chosen(self) -> Candidate | None:
+        """Return the training that is expected to win most; of Optuna's samplers the promotions between their draws."""
+        if self.plan.search.sampler != AUTO:
+            return self._promotion()
+        at_work = [asked.candidate for asked in self.running.values()]
+        return self.acquisition.best(self.study.run_of(self.seen.values()), at_work)
+
     def _asked(self) -> list[Candidate]:
         """Return what was asked until now, what is at work included."""
         ended = [result.candidate for result in self.seen.values()]
@@ -175,7 +182,7 @@ class Proposals:
         values: dict[str, Value] = {
             "family": family, f"backbone.{family}": network.backbone, "width": network.width, "depth": network.depth,
             "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
-            RUNG: self.space.ladder[-1],
+            RUNG: self.space.ladder[0 if self.plan.search.sampler == AUTO else -1],
         }  # fmt: skip
         return self._within_limits(self.space.decode(choose_from(values)))
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from coreml_pareto.objectives.reading import Score
+from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
@@ -84,7 +85,12 @@ class _Session:
         self.running: dict[int, Asked] = {}
         self.aside: list[Asked] = []  # asked once more while the same candidate is at work
         self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
-        self.proposals = Proposals(plan, self.space, self.study, self.laboratory, self.gate, self.seen, self.running)
+        looked_at = min(len(data.train), plan.training.images or len(data.train))
+        images = Images(looked_at, len(data.validation))
+        chooser = Acquisition(plan, self.space, self.laboratory, images)
+        self.proposals = Proposals(
+            plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.running
+        )
         self.crew = self._crew()
         self.out_of_time = False
         self._begin()

@@ -54,8 +54,14 @@ FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stan
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
+
+def _tpe(seed: int) -> BaseSampler:
+    return TPESampler(seed=seed, n_startup_trials=8, multivariate=True, group=True)
+
+
 SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "tpe": lambda seed: TPESampler(seed=seed, n_startup_trials=8, multivariate=True, group=True),
+    "auto": _tpe,  # draws only where the acquisition has nothing to say
+    "tpe": _tpe,
     "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
     "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=20),
     "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=8),

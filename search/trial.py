@@ -194,16 +194,20 @@ class Laboratory:
     def potential(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
         """Yield the readings, at best, of each package that a network can yield within the limits, its accuracy unknown.
 
+        See `foreseen`, from which this is what is left of it.
+        """
+        yield from (known for known in self.foreseen(network, compressions) if not self.over(known))
+
+    def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
+        """Yield the readings, at best, of a network's package under each compression, its accuracy unknown.
+
         They follow from one conversion; where measurements of the device count, they are those of written packages.
         """
         for compression in compressions:
             if self.evidence is None:
-                foreseen = foresee(self.packager.probe(network, Compression()))
-                known = foreseen.at_best(compression, self.target)
+                yield foresee(self.packager.probe(network, Compression())).at_best(compression, self.target)
             else:
-                known = self._known(load(self.packager.probe(network, compression)))
-            if not self.over(known):
-                yield known
+                yield self._known(load(self.packager.probe(network, compression)))
 
     def teacher(self, recipe: Recipe, witness: Witness) -> Trained | None:
         """Return the trained teacher of a recipe; it is trained once and kept."""

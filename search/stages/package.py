@@ -25,6 +25,7 @@ from coreml_pareto.objectives.preprocessing import PREFIX
 from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.program.record import ASKED, read_record
 from coreml_pareto.search.data import DataSet
+from coreml_pareto.search.stages import upgrade
 from coreml_pareto.search.stages.allocate import Option
 from coreml_pareto.search.stages.compress import Plan, Weights, compress, heavy_weights, signal_to_noise
 from coreml_pareto.search.stages.convert import Wrapping, convert, save
@@ -215,10 +216,17 @@ class Packager:
 
     def _converted(self, key: str, network: Network, compression: Compression, source: Source | None) -> Path:
         """Return the uncompressed package for a compression's minimum OS and precision, converted once for each."""
-        oldest = minimum_os(compression)
         precision: Literal["fp16", "fp32"] = "fp32" if compression.scheme == "fp32" else "fp16"
+        return self._conversion(key, network, source, minimum_os(compression), precision)
 
+    def _conversion(
+        self, key: str, network: Network, source: Source | None, oldest: int, precision: Literal["fp16", "fp32"]
+    ) -> Path:
         def make(work: Path) -> None:
+            if oldest == upgrade.NEW:
+                older = self._conversion(key, network, source, upgrade.OLD, precision)
+                if upgrade.upgrade(older, work / "model.mlpackage"):
+                    return
             module = source.module() if source else randomised(network)
             model = convert(module, self._wrapping(network, source), minimum_os=oldest, precision=precision)
             save(model, work / "model.mlpackage")

@@ -1,0 +1,272 @@
+"""Which training next?  The one whose packages are expected to win the most hypervolume for the effort it takes.
+
+Everything but accuracy is known before a training, or follows from what was read of its backbone (`scaling.py`); its
+accuracy is foretold from the trainings so far (`surrogate.py`); together they give the expected gain (`gain.py`), which
+is divided by the effort (`effort.py`). Considered are new trainings on the lowest rung, on the highest where a backbone
+has none yet, and the next rung of what was trained. What is at work counts as won as far as it is expected to win.
+
+The same results lead to the same choice on any machine, so a search that was killed goes on as it would have.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_pareto.objectives.catalogue import OBJECTIVES, select
+from coreml_pareto.objectives.pareto import shortlist
+from coreml_pareto.objectives.reading import Score, losses
+from coreml_pareto.search.choose import front
+from coreml_pareto.search.config import Plan
+from coreml_pareto.search.effort import WORK, effort
+from coreml_pareto.search.foresight import AT_BEST
+from coreml_pareto.search.gain import Box, Prospect
+from coreml_pareto.search.history import TOP1, History, key_of
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.scaling import Scaling
+from coreml_pareto.search.surrogate import Drops, Surrogate
+from coreml_pareto.search.teaching import teacher_network, teacher_recipe
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network, digest_of
+from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.distillation import is_checkpoint
+from coreml_pareto.spaces.space import RUNG, Space
+
+ACCURACY: Final = OBJECTIVES["accuracy"]
+LEAST: Final = 2
+"""Trainings that must have ended before others are foretold."""
+DRAWS: Final = 256
+"""New trainings that are drawn to be considered."""
+NEAR: Final = 8
+"""Of the front, the most balanced: their neighbours are considered."""
+MARGIN: Final = math.log(1.1)
+"""By how much the box reaches beyond the worst that is known or offered, in logs."""
+MEMORY: Final = OBJECTIVES["memory"].reading
+SIZE: Final = OBJECTIVES["size"].reading
+
+Table = NDArray[np.float64]
+
+
+class Reader(Protocol):
+    """Reads what needs no training: see `trial.Laboratory`."""
+
+    def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterable[Score]:
+        """Return the readings, at best, of a network's package under each compression."""
+
+
+@final
+@dataclass(frozen=True)
+class Offer:
+    """The packages of a network within the limits: their compressions, and their losses in logs, accuracy left out."""
+
+    compressions: tuple[Compression, ...]
+    losses: Table
+    work: float
+
+
+@final
+@dataclass(frozen=True)
+class Images:
+    """How many there are of each kind."""
+
+    training: int
+    validation: int
+
+
+@final
+class Acquisition:
+    """Chooses trainings; what it reads of networks it keeps.
+
+    Args:
+        plan: objectives, limits and seed.
+        space: the choices.
+        reader: reads networks without training.
+        images: how many a training looks at in an epoch, and on how many top-1 is taken.
+    """
+
+    def __init__(self, plan: Plan, space: Space, reader: Reader, images: Images) -> None:
+        self.plan, self.space, self.reader, self.images = plan, space, reader, images
+        self._axes = [row.reading for row in select(plan.objectives) if row != ACCURACY]
+        self._limits = {OBJECTIVES[n].reading: b for n, b in plan.bounds.items() if not OBJECTIVES[n].needs_data}
+        self._columns = tuple(dict.fromkeys([*self._axes, *self._limits, WORK]))
+        self._foreseen: dict[Network, Table | None] = {}
+
+    def best(self, run: Run, at_work: Sequence[Candidate]) -> Candidate | None:
+        """Return the training to begin next, under the compression that is worth most; None where nothing can be told."""
+        history = History(run.results)
+        if len(history.trainings) < LEAST or ACCURACY.name not in self.plan.objectives:
+            return None
+        pool = self._pool(run, history, at_work)
+        offers = self._offers(run, [*pool, *at_work])
+        pool = [candidate for candidate in pool if candidate.network in offers]
+        if not pool:
+            return None
+        foretold = _Foretold(history, offers, self.images.validation)
+        box = self._box(run, offers.values())
+        for prospect in foretold.prospects([one for one in at_work if one.network in offers and history.new(one)]):
+            box.expect(prospect)
+        prospects = foretold.prospects(pool)
+        worth = [
+            box.gain(prospect) / self._effort(history, c, offers) for prospect, c in zip(prospects, pool, strict=True)
+        ]
+        first = int(np.argmax(worth))
+        return self._package(run, pool[first], offers, prospects[first], box) if worth[first] > 0 else None
+
+    def _pool(self, run: Run, history: History, at_work: Sequence[Candidate]) -> list[Candidate]:
+        """Return one candidate of each training that is considered."""
+        draws = random.Random(digest_of([self.plan.search.seed, len(run.results)]))
+        low, high = self.space.ladder[0], self.space.ladder[-1]
+
+        def drawn(rung: int) -> Iterator[Candidate]:
+            for _ in range(DRAWS):
+                yield self.space.decode(lambda knob: rung if knob.name == RUNG else draws.choice(knob.choices))
+
+        trained = {row.candidate.network.backbone for row in history.trainings}
+        near = [self.space.on_rung(member.candidate, low) for member in self._balanced_first(run)[:NEAR]]
+        considered = [
+            *history.promotions(self.space),
+            *(other for candidate in near for other in self.space.neighbours(candidate)),
+            *drawn(low),
+            *(candidate for candidate in drawn(high) if candidate.network.backbone not in trained),
+        ]
+        taken = {*map(key_of, at_work), *history.ended}
+        return list({key: one for one in considered if (key := key_of(one)) not in taken}.values())
+
+    def _balanced_first(self, run: Run) -> list[Result]:
+        """Return the front, the most balanced first."""
+        members, axes = front(run), run.objectives
+        order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
+        return [members[place] for place in order]
+
+    def _offers(self, run: Run, wanted: Iterable[Candidate]) -> dict[Network, Offer]:
+        """Return what networks offer within the limits, read or guessed.
+
+        Read are those of which packages were asked, and the smallest one of each backbone of which none was: never more,
+        or what is guessed would depend on what was read before a search was killed.
+        """
+        packages = self._packages(run)
+        known = {network.backbone for network in packages}
+        read = [*packages, *(network for backbone, network in self._smallest.items() if backbone not in known)]
+        tables = {network: self._read(network, packages.get(network, {})) for network in read}
+        scaling = Scaling(self._columns, {network: table for network, table in tables.items() if table is not None})
+        wanted_networks = {candidate.network for candidate in wanted}
+        offers = {
+            network: self._offer(scaling.of(network))
+            for network in wanted_networks
+            if tables.get(network, ()) is not None
+        }
+        return {network: offer for network, offer in offers.items() if offer is not None}
+
+    @cached_property
+    def _smallest(self) -> Mapping[str, Network]:
+        """The smallest network of each backbone."""
+        networks = sorted(self.space.networks(), key=lambda one: one.width * one.depth * one.resolution, reverse=True)
+        return {network.backbone: network for network in networks}
+
+    def _packages(self, run: Run) -> dict[Network, dict[str, Score]]:
+        """Return what is known without training of each package that was asked, by network and compression."""
+        found: dict[Network, dict[str, Score]] = {}
+        for result in run.results:
+            score = getattr(result.outcome, "score", {})
+            found.setdefault(result.candidate.network, {})[spell(result.candidate.compression)] = score
+        return found
+
+    def _read(self, network: Network, packages: Mapping[str, Score]) -> Table | None:
+        """Read a network: from its packages where each was made, or else, once, without training.
+
+        One that cannot be read is None, and its trial says why.
+        """
+        made = [packages.get(spell(compression), {}) for compression in self.space.compressions]
+        if all(name in score for score in made for name in self._columns):
+            return self._table(made)
+        if network not in self._foreseen:
+            self._foreseen[network] = self._without_training(network)
+        return self._foreseen[network]
+
+    def _without_training(self, network: Network) -> Table | None:
+        try:
+            table = self._table(list(self.reader.foreseen(network, (Compression(), *self.space.compressions))))
+        except Exception:
+            return None
+        for column, name in enumerate(self._columns):
+            if name == SIZE:
+                table[:, column] /= AT_BEST
+            if name == MEMORY:  # of some schemes it is not foretold: as uncompressed
+                table[:, column] = np.where(table[:, column] > 0, table[:, column], table[0, column])
+        return table[1:]
+
+    def _table(self, scores: Sequence[Score]) -> Table:
+        return np.array([[score[name].value for name in self._columns] for score in scores])
+
+    def _offer(self, logs: Table | None) -> Offer | None:
+        if logs is None:
+            return None
+        own = {name: logs[:, column] for column, name in enumerate(self._columns)}
+        kept = np.all(
+            [np.ones(len(logs), bool), *(own[name] <= math.log(bound) for name, bound in self._limits.items())], axis=0
+        )
+        losses = np.array([own[name] for name in self._axes]).T.reshape(len(logs), len(self._axes))
+        compressions = tuple(one for one, keeps in zip(self.space.compressions, kept, strict=True) if keeps)
+        return Offer(compressions, losses[kept], math.exp(own[WORK][0])) if compressions else None
+
+    def _box(self, run: Run, offers: Iterable[Offer]) -> Box:
+        """Return the box around all that is offered and the front, what the front dominates taken."""
+        members = front(run)
+        own = np.array([[math.log(member.score[name].value) for name in self._axes] for member in members])
+        own = own.reshape(len(members), len(self._axes))
+        errors = np.array([1 - member.score[TOP1].value for member in members])
+        everything = np.concatenate([own, *(offer.losses for offer in offers)])
+        worst = min(float(errors.max(initial=0.0)) or 1.0, 1 - self.plan.bounds.get(ACCURACY.name, 0.0))
+        box = Box(everything.min(axis=0), everything.max(axis=0) + MARGIN, worst, self.plan.search.seed)
+        box.take(own, errors)
+        return box
+
+    def _effort(self, history: History, candidate: Candidate, offers: Mapping[Network, Offer]) -> float:
+        """Return the work that a training takes, its teacher's included where that is not trained yet."""
+        name, epochs = candidate.recipe.teacher, candidate.recipe.epochs
+        own, work = self.images.training * epochs, offers[candidate.network].work
+        if name is None or is_checkpoint(name):
+            return effort(own, work)
+        network = teacher_network(self.plan, name, self.space.classes)
+        table = self._read(network, {})
+        new = name not in history.teachers
+        teaching = teacher_recipe(self.plan, name, self.space.classes).epochs * self.images.training
+        macs = work if table is None else float(table[0, self._columns.index(WORK)])
+        return effort(own, work, macs, teaching * new)
+
+    def _package(
+        self, run: Run, candidate: Candidate, offers: Mapping[Network, Offer], prospect: Prospect, box: Box
+    ) -> Candidate:
+        """Return the candidate under the compression that wins most, of those that were not tried."""
+        tried = {result.candidate.digest for result in run.results}
+        packages = [self.space.compressed(candidate, one) for one in offers[candidate.network].compressions]
+        new = [n for n, package in enumerate(packages) if package.digest not in tried]
+        return packages[max(new, key=lambda n: box.gain(prospect.only(n)), default=0)]
+
+
+@final
+class _Foretold:
+    """The accuracy of trainings, as the surrogate foretells it, with what their networks offer."""
+
+    def __init__(self, history: History, offers: Mapping[Network, Offer], images: int) -> None:
+        self.history, self.offers = history, offers
+        self.surrogate, self.drops = Surrogate(history.trainings, images), Drops(history.drops)
+
+    def prospects(self, trainings: Sequence[Candidate]) -> list[Prospect]:
+        """Return what each training may yield, given what it inherits."""
+        if not trainings:
+            return []
+        known = [(one, self.history.epochs(one, self.history.parent_of(one))) for one in trainings]
+        means, deviations = self.surrogate.top1(known)
+        return [self._prospect(one, *pair) for one, *pair in zip(trainings, means, deviations, strict=True)]
+
+    def _prospect(self, candidate: Candidate, mean: float, deviation: float) -> Prospect:
+        network, offer = candidate.network, self.offers[candidate.network]
+        drops = np.array([self.drops.of(network.family, one) for one in offer.compressions])
+        return Prospect(offer.losses, drops, mean, deviation)

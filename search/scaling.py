@@ -1,0 +1,73 @@
+"""What does a network cost that was not read yet?  Its readings follow from those of its backbone by power laws.
+
+Each reading is, in logs, its backbone's mean plus slopes times width, depth and side behind the stem; the slopes are
+common to all backbones and compressions of a reading. They begin as in the table (bytes grow with the square of the width
+less what does not scale, activations with the square of the side) and give way to what was read: ridge regression.
+A guess to choose by, never shown: what is shown is read from a package.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coreml_pareto.spaces.candidate import Network
+
+SLOPES: Final[Mapping[str, tuple[float, float, float]]] = {
+    "size_bytes": (1.7, 0.9, 0.0), "memory_bytes": (1.3, 0.6, 0.8), "latency_ms": (0.3, 0.6, 0.3),
+    "energy_mj": (0.3, 0.6, 0.3), "macs": (1.8, 0.9, 2.0),
+}  # fmt: skip
+"""By reading, the exponents of width, depth and side with which a study begins."""
+WEIGHT: Final = 0.5
+"""How hard the slopes of the beginning hold, in squared octaves of spread."""
+
+Table = NDArray[np.float64]
+
+
+@final
+class Scaling:
+    """Readings of networks in logs, exact where read, guessed where a network of the backbone was.
+
+    Args:
+        readings: the names, in the order of the columns.
+        known: by network, its rows: one for each compression, a column for each reading, all positive.
+    """
+
+    def __init__(self, readings: Sequence[str], known: Mapping[Network, Table]) -> None:
+        self.readings, self._known = tuple(readings), {network: np.log(table) for network, table in known.items()}
+        self._means: dict[str, tuple[NDArray[np.float64], Table]] = {}
+        for backbone in {network.backbone for network in known}:
+            own = [network for network in known if network.backbone == backbone]
+            places = np.array([_place(network) for network in own])
+            self._means[backbone] = places.mean(axis=0), np.mean([self._known[network] for network in own], axis=0)
+        self._slopes = self._fitted()
+
+    def of(self, network: Network) -> Table | None:
+        """Return a network's rows in logs; None where nothing of its backbone was read."""
+        if network in self._known:
+            return self._known[network]
+        if network.backbone not in self._means:
+            return None
+        place, rows = self._means[network.backbone]
+        guessed: Table = rows + (np.array(_place(network)) - place) @ self._slopes
+        return guessed
+
+    def _fitted(self) -> Table:
+        """Slopes, three rows by readings, from each network's distance to its backbone's mean."""
+        prior = np.array([SLOPES[name] for name in self.readings]).T.reshape(3, len(self.readings))
+        places, rows = [], []
+        for network, table in self._known.items():
+            place, mean = self._means[network.backbone]
+            places.append(np.array(_place(network)) - place)
+            rows.append((table - mean).mean(axis=0))  # compressions scale alike
+        x, y = np.array(places).reshape(-1, 3), np.array(rows).reshape(-1, len(self.readings))
+        fitted: Table = prior + np.linalg.solve(x.T @ x + WEIGHT * np.eye(3), x.T @ (y - x @ prior))
+        return fitted
+
+
+def _place(network: Network) -> tuple[float, float, float]:
+    return math.log(network.width), math.log(network.depth), math.log(network.resolution / network.stem_stride)

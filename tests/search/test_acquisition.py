@@ -1,0 +1,230 @@
+"""Which training is chosen: by gain and effort, within limits, never twice, the same on every call."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coreml_pareto.objectives.catalogue import select
+from coreml_pareto.objectives.reading import Reading, Score, exact
+from coreml_pareto.search.acquisition import Acquisition, Images
+from coreml_pareto.search.config import Plan, load_plan
+from coreml_pareto.search.history import History, key_of
+from coreml_pareto.search.lineage import TRAINING
+from coreml_pareto.search.outcome import Failed, Outcome, Pruned, Scored
+from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.candidate import Candidate, Compression, Network
+from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.space import Space, choose_from
+
+IMAGES = Images(training=1000, validation=500)
+
+
+def plan_with(**sections: Any) -> Plan:
+    networks = {"backbones": ["mobilenetv2", "squeezenet1_1"], "width": [0.35, 0.5, 1.0], "resolution": [32, 48]}
+    base: dict[str, Any] = {
+        "name": "acquired", "data": "digits", "networks": networks | {"pretrained": False}, "training": {"epochs": [12]},
+        "compression": ["fp16", "palette-4/tensor"],
+    }  # fmt: skip
+    return load_plan(None, base | sections)
+
+
+class World:
+    """Networks whose readings and accuracies follow a formula; `unreadable` ones cannot be converted."""
+
+    def __init__(self, unreadable: str = "") -> None:
+        self.unreadable, self.asked = unreadable, list[Network]()
+
+    def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
+        self.asked.append(network)
+        if network.backbone == self.unreadable:
+            raise RuntimeError("no such operation")
+        for compression in compressions:
+            yield self.static(network, compression)
+
+    def static(self, network: Network, compression: Compression) -> Score:
+        macs = 1e7 * network.width**2 * (network.resolution / 32) ** 2
+        size = 1e6 * network.width**1.7 * compression.bits / 16
+        values = {"latency_ms": (0.1 + macs / 1e8, "ms"), "size_bytes": (size, "B"), "memory_bytes": (size + 1e5, "B")}
+        values |= {"energy_mj": (0.05 + macs / 1e9, "mJ"), "macs": (macs, "1")}
+        return {name: exact(value, unit) for name, (value, unit) in values.items()}
+
+    def scored(self, candidate: Candidate, top1: float) -> Scored:
+        accuracy = {"top1": Reading(top1, "share", 0.0, 1.0, "measured")}
+        score = accuracy | dict(self.static(candidate.network, candidate.compression))
+        return Scored(score, Path("none"), {TRAINING: candidate.recipe.digest + candidate.network.digest, "curve": ""})
+
+
+def candidate_of(space: Space, **values: Any) -> Candidate:
+    known = {"family": "mobilenet", "width": 0.35, "resolution": 32, "rung": 0, "compression": "fp16", **values}
+    return space.decode(choose_from(known))
+
+
+def run_of(plan: Plan, outcomes: Iterable[tuple[Candidate, Outcome]]) -> Run:
+    results = tuple(Result(n, candidate, outcome) for n, (candidate, outcome) in enumerate(outcomes))
+    return Run(
+        Path("none"), plan.name, select(plan.objectives), plan.bounds, plan.target.resolve(), ("a", "b"), results
+    )
+
+
+def both(world: World, space: Space, candidate: Candidate, top1: float) -> list[tuple[Candidate, Outcome]]:
+    packages = [space.compressed(candidate, one) for one in space.compressions]
+    return [(package, world.scored(package, top1)) for package in packages]
+
+
+@pytest.fixture
+def known() -> tuple[Plan, World, Space, Run]:
+    plan, world = plan_with(), World()
+    space = plan.space(10)
+    rows = both(world, space, candidate_of(space), 0.7)
+    rows += both(world, space, candidate_of(space, family="squeezenet"), 0.5)
+    return plan, world, space, run_of(plan, rows)
+
+
+def test_before_two_trainings_have_ended_nothing_is_told(known: Any) -> None:
+    plan, world, space, run = known
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    assert acquisition.best(run_of(plan, [(r.candidate, r.outcome) for r in run.results[:2]]), []) is None
+    assert acquisition.best(run, []) is not None
+
+
+def test_the_same_results_lead_to_the_same_choice_whatever_was_read_before(known: Any) -> None:
+    plan, world, space, run = known
+    used = Acquisition(plan, space, world, IMAGES)
+    chosen = used.best(run, [])
+    assert chosen is not None
+    longer = run_of(plan, [*((r.candidate, r.outcome) for r in run.results), *both(world, space, chosen, 0.8)])
+    assert used.best(longer, []) == Acquisition(plan, space, world, IMAGES).best(longer, [])
+    assert used.best(run, []) == chosen
+
+
+def test_what_ended_failed_or_is_at_work_is_not_chosen(known: Any) -> None:
+    plan, world, space, run = known
+    rows: list[tuple[Candidate, Outcome]] = [(r.candidate, r.outcome) for r in run.results]
+    at_work: list[Candidate] = []
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    for number in range(12):
+        chosen = acquisition.best(run_of(plan, rows), at_work)
+        if chosen is None:
+            break
+        assert key_of(chosen) not in {key_of(candidate) for candidate, _ in rows} | {key_of(c) for c in at_work}
+        match number % 4:
+            case 0:
+                rows += both(world, space, chosen, 0.8)
+            case 1:
+                rows.append((chosen, Failed("training", "no number")))
+            case 2:
+                rows.append((chosen, Pruned("hopeless", {}, (0.1, 0.2))))
+            case _:
+                at_work.append(chosen)
+    assert number > 6
+
+
+def test_a_rung_that_promises_much_is_promoted(known: Any) -> None:
+    """All networks were trained on the lowest rung: only promotions are left, and one of them is chosen."""
+    plan, world, space, _ = known
+    rows = [row for network in space.networks() for row in both(world, space, _on(space, network), 0.8)]
+    chosen = Acquisition(plan, space, world, IMAGES).best(run_of(plan, rows), [])
+    assert chosen is not None
+    assert space.rung_of(chosen) == 1
+
+
+def _on(space: Space, network: Network) -> Candidate:
+    return (
+        candidate_of(space)
+        .model_copy(update={"network": network})
+        .model_copy(update={"recipe": candidate_of(space, family=network.family).recipe})
+    )
+
+
+def test_limits_are_kept_as_far_as_they_are_foretold() -> None:
+    plan, world = plan_with(limits={"size": "300KB"}), World()
+    space = plan.space(10)
+    rows = both(world, space, candidate_of(space), 0.7) + both(
+        world, space, candidate_of(space, family="squeezenet"), 0.5
+    )
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    for _ in range(4):
+        chosen = acquisition.best(run_of(plan, rows), [])
+        assert chosen is not None
+        assert world.static(chosen.network, chosen.compression)["size_bytes"].value <= 300e3
+        rows += [row for row in both(world, space, chosen, 0.8)]
+
+
+def test_a_backbone_that_cannot_be_read_offers_nothing() -> None:
+    plan, world = plan_with(), World(unreadable="squeezenet1_1")
+    space = plan.space(10)
+    rows = both(world, space, candidate_of(space), 0.7) + both(world, space, candidate_of(space, width=0.5), 0.75)
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    for _ in range(4):
+        chosen = acquisition.best(run_of(plan, rows), [])
+        assert chosen is not None
+        assert chosen.network.backbone == "mobilenetv2"
+        rows += both(world, space, chosen, 0.8)
+
+
+def test_of_two_backbones_the_more_accurate_one_is_pursued(known: Any) -> None:
+    plan, world, space, _ = known
+    rows = [row for w in (0.35, 0.5) for row in both(world, space, candidate_of(space, width=w), 0.95)]
+    rows += [
+        row for w in (0.35, 0.5) for row in both(world, space, candidate_of(space, family="squeezenet", width=w), 0.3)
+    ]
+    chosen = Acquisition(plan, space, world, IMAGES).best(run_of(plan, rows), [])
+    assert chosen is not None
+    assert chosen.network.backbone == "mobilenetv2"
+
+
+def test_what_is_expected_of_the_work_in_progress_is_not_wanted_twice(known: Any) -> None:
+    plan, world, space, run = known
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    at_work: list[Candidate] = []
+    for _ in range(4):
+        chosen = acquisition.best(run, at_work)
+        assert chosen is not None
+        at_work.append(chosen)
+    assert len({key_of(candidate) for candidate in at_work}) == 4
+
+
+def test_without_accuracy_among_the_objectives_the_sampler_draws() -> None:
+    plan, world = plan_with(objectives=["size", "latency"]), World()
+    space = plan.space(10)
+    rows = both(world, space, candidate_of(space), 0.7) + both(
+        world, space, candidate_of(space, family="squeezenet"), 0.5
+    )
+    assert Acquisition(plan, space, world, IMAGES).best(run_of(plan, rows), []) is None
+
+
+def test_only_the_smallest_network_of_a_new_backbone_is_read(known: Any) -> None:
+    plan, world, space, _ = known
+    rows = both(world, space, candidate_of(space), 0.7) + both(world, space, candidate_of(space, width=0.5), 0.75)
+    Acquisition(plan, space, world, IMAGES).best(run_of(plan, rows), [])
+    assert [(n.backbone, n.width, n.resolution) for n in world.asked] == [("squeezenet1_1", 0.35, 32)]
+
+
+def test_history_counts_the_epochs_behind_inherited_weights(known: Any) -> None:
+    _, world, space, _ = known
+    first, second = candidate_of(space, width=1.0), candidate_of(space, width=0.5)
+    parent = world.scored(first, 0.9)
+    key = parent.provenance[TRAINING]
+    history = History([Result(0, first, parent), Result(1, second, world.scored(second, 0.8), parent=key)])
+    assert history.epochs(first, None) == 4
+    assert history.epochs(second, key) == 8
+    assert history.parent_of(candidate_of(space, width=0.35)) is not None
+    assert [space.rung_of(one) for one in history.promotions(space)] == [1, 1]
+    stopped = candidate_of(space, width=0.35)
+    cut = History([Result(0, stopped, Pruned("hopeless", {}, (0.2, 0.4, 0.3)))])
+    assert [row.top1 for row in cut.trainings] == [0.4]
+
+
+def test_drops_are_taken_from_the_best_package_of_a_training(known: Any) -> None:
+    _, world, space, _ = known
+    plain = candidate_of(space)
+    four = space.compressed(plain, space.compressions[1])
+    drops = History([Result(0, four, world.scored(four, 0.85)), Result(1, plain, world.scored(plain, 0.9))]).drops
+    assert {spell(one.compression): pytest.approx(drop) for one, drop in drops} == {
+        "fp16": 0.0,
+        "palette-4/tensor": 0.05,
+    }
