@@ -107,7 +107,7 @@ def ratio(first: Reading, second: Reading, *, same_network: bool = False) -> Rat
     if one is None or other is None or first.conditions.get("device") != second.conditions.get("device"):
         low, high = -math.hypot(*map(_half_width, (first, second))), math.hypot(*map(_half_width, (first, second)))
     else:
-        between = math.hypot(math.log(UNSEEN), _between_units(first.conditions, second.conditions))
+        between = math.hypot(math.log(UNSEEN), between_units(first.conditions, second.conditions))
         ends = np.quantile(_log_ratios(one, other, same_network), (0.1, 0.9)) - math.log(value)
         low, high = -math.hypot(min(ends[0], 0.0), between), math.hypot(max(ends[1], 0.0), between)
     return Ratio(value, value * math.exp(low), value * math.exp(high))
@@ -128,15 +128,28 @@ def _factors() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Draws of c, and two of o: each row one draw, each column one term. Fixed, and each with its mirror image."""
     drawn = np.random.default_rng(0).standard_normal((3, _DRAWS, len(OWN)))
     drawn = np.concatenate([drawn, -drawn], axis=1)
+    return constants(drawn[0]), misses(drawn[1:])
+
+
+def constants(normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The factors c that standard normals give, [..., terms]: how far the terms' constants are off, for all packages."""
     known = (priors.DISPATCH_MJ, priors.MAC_PJ, priors.MAC_PJ, priors.W8A8_MAC_PJ, priors.BYTE_PJ)
-    logs = drawn[0] * [math.log(prior.high / prior.low) / 2 / _Z80 for prior in known]
-    logs[:, 2] = logs[:, 1]  # all MACs share one constant, those in int8 have one more
-    logs[:, 3] += logs[:, 1]
-    drawn[1:, :, 3] = drawn[1:, :, 1]  # a network's MACs are off alike in either precision
-    return np.exp(logs), np.exp(drawn[1:] * (np.log(OWN) / _Z80))
+    logs = normals * [math.log(prior.high / prior.low) / 2 / _Z80 for prior in known]
+    logs[..., 2] = logs[..., 1]  # all MACs share one constant, those in int8 have one more
+    logs[..., 3] += logs[..., 1]
+    factors: NDArray[np.float64] = np.exp(logs)
+    return factors
 
 
-def _between_units(first: Mapping[str, str], second: Mapping[str, str]) -> float:
+def misses(normals: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The factors o that standard normals give, [..., terms]: what the terms do not see of one network."""
+    logs = normals * (np.log(OWN) / _Z80)
+    logs[..., 3] = logs[..., 1]  # a network's MACs are off alike in either precision
+    factors: NDArray[np.float64] = np.exp(logs)
+    return factors
+
+
+def between_units(first: Mapping[str, str], second: Mapping[str, str]) -> float:
     """Half the width, in logarithms, of the factor between two units; 0 on one unit.
 
     The published range of the factor is of one Mac; a phone's wider interval off the Neural Engine adds what it adds.

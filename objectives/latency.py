@@ -35,6 +35,7 @@ from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.fit import Z80, Array, Estimate, Setting, fitted
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.devices.published import LOOP, STOPWATCHES, networks_on, published, stopwatch_of
+from coreml_pareto.objectives.latency_terms import TERMS, Parts, setting_of
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.reading import How, Reading
 from coreml_pareto.objectives.workload import (
@@ -93,7 +94,7 @@ def fastest(costs: Sequence[Cost], target: Target) -> Unit:
 def unit_milliseconds(costs: Sequence[Cost], target: Target, unit: Unit) -> tuple[float, float, float]:
     """Estimated milliseconds on one unit: value, low, high."""
     if unit == "Neural Engine":
-        return _on_neural_engine(costs, target)
+        return _added(*_on_neural_engine(costs, target))
     factor = priors.MAC_UNIT_INTERVAL if target.device.is_mac else priors.PHONE_UNIT_INTERVAL
     engine, work = _fitted(terms(costs), target), _elsewhere(costs, unit)
     value = engine.t0 + max(work.t0 + _sum(work), sum(engine.parts))
@@ -123,8 +124,7 @@ def _sum(shares: Shares) -> float:
 def unit_shares(costs: Sequence[Cost], target: Target, unit: Unit) -> Shares:
     """What `unit_milliseconds` adds up, operation by operation."""
     if unit == "Neural Engine":
-        added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
-        estimate = _fitted(_engine_terms(costs, target), target)
+        estimate, added = _on_neural_engine(costs, target)
         rows = [_engine_terms([cost], target) for cost in costs]
         return Shares(estimate.t0, _priced(rows, estimate.parts), added.value)
     engine, work = _fitted(terms(costs), target), _elsewhere(costs, unit)
@@ -156,16 +156,25 @@ def doubt(target: Target, unit: Unit) -> Array:
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
-    times = {unit: unit_milliseconds(costs, target, unit) for unit in units(costs, target)}
+    allowed = units(costs, target)
+    if allowed == ("Neural Engine",):
+        estimate, added = _on_neural_engine(costs, target)
+        parts = {TERMS: Parts(estimate.t0, estimate.parts, added.value).text}
+        times: dict[Unit, tuple[float, float, float]] = {allowed[0]: _added(estimate, added)}
+    else:
+        parts, times = {}, {unit: unit_milliseconds(costs, target, unit) for unit in allowed}
     unit = min(times, key=lambda name: times[name][0])
     value, low, high = times[unit]
-    return _reading(value, low, high, "estimated", target, unit=unit, **_assumptions(costs, target, unit))
+    return _reading(value, low, high, "estimated", target, unit=unit, **parts, **_assumptions(costs, target, unit))
 
 
-def _on_neural_engine(costs: Sequence[Cost], target: Target) -> tuple[float, float, float]:
-    estimate = _fitted(_engine_terms(costs, target), target)
-    low, high = estimate.interval
+def _on_neural_engine(costs: Sequence[Cost], target: Target) -> tuple[Estimate, priors.Prior]:
     added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
+    return _fitted(_engine_terms(costs, target), target), added
+
+
+def _added(estimate: Estimate, added: priors.Prior) -> tuple[float, float, float]:
+    low, high = estimate.interval
     return estimate.ms + added.value, low + added.low, high + added.high
 
 
@@ -180,8 +189,7 @@ def _priced(rows: Sequence[Terms], parts: Sequence[float]) -> tuple[Mapping[str,
 
 
 def _fitted(amounts: Terms, target: Target) -> Estimate:
-    chip = target.device.soc
-    return fitted().estimate(amounts, Setting(chip, stopwatch_of(chip), target.os))
+    return fitted().estimate(amounts, setting_of(target))
 
 
 def _engine_terms(costs: Sequence[Cost], target: Target) -> Terms:

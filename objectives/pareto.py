@@ -37,9 +37,9 @@ def front(points: ArrayLike) -> NDArray[np.intp]:
     table = _table(points)
     if not len(table):
         return np.empty(0, dtype=np.intp)
-    # Dominance depends on the order only; moocore 0.3 miscounts infinities from four axes on, ranks are finite.
-    ranks = rankdata(table, method="dense", axis=0)
-    undominated: NDArray[np.bool_] = moocore.is_nondominated(ranks.astype(float), keep_weakly=True)
+    if not np.isfinite(table).all():  # moocore 0.3 miscounts infinities from four axes on; only the order counts
+        table = rankdata(table, method="dense", axis=0).astype(float)
+    undominated: NDArray[np.bool_] = moocore.is_nondominated(table, keep_weakly=True)
     return np.flatnonzero(undominated)
 
 

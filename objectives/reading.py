@@ -95,9 +95,14 @@ def losses(score: Score, objectives: Iterable[Axis]) -> tuple[float, ...]:
     what is unknown is never better than what is known.
     """
     return tuple(
-        _sign(objective) * score[objective.reading].value if objective.reading in score else math.inf
+        as_loss(score[objective.reading].value, objective) if objective.reading in score else math.inf
         for objective in objectives
     )
+
+
+def as_loss(value: Any, objective: Axis) -> Any:
+    """A value of an objective's reading, or an array of them, as a loss."""
+    return _sign(objective) * value
 
 
 def violation(reading: Reading, objective: Axis, bound: float, *, strict: bool = False) -> float:

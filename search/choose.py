@@ -3,15 +3,16 @@
 The front holds what no other package within the limits beats on every objective. The recommendation is the front's
 package with the smallest augmented Chebyshev distance to the ideal (`objectives.pareto`), or the best on one objective.
 Energies are compared by their ratio (`objectives.energy_ratio`): packages that it does not tell from the lowest one are
-ordered by latency, which energy follows on one unit, and the reason says so. Nothing is run again: everything here is
-read from the record.
+ordered by latency, which energy follows on one unit, and the reason says so. Where a member of the front was trained again
+with other seeds, the mean of these is weighed in place of its own top-1, which it was chosen by, and the reason says so.
+Nothing is run again: everything here is read from the record.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import numpy as np
@@ -21,6 +22,7 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.energy_ratio import Ratio, ratio
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.figures import SCALES, amount, figure
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.errors import UserError
@@ -83,6 +85,7 @@ class Recommendation:
     runners_up: tuple[RunnerUp, ...]
     priority: str
     front: tuple[Result, ...]
+    objectives: tuple[str, ...]
 
 
 def front(
@@ -100,7 +103,8 @@ def front(
         UserError: an objective that does not exist.
     """
     axes = run.objectives if objectives is None else select(objectives)
-    results = _feasible(run, run.limits if limits is None else limits, strict or run.strict)
+    bounds = run.limits if limits is None else limits
+    results = [result for result in packages(run) if fits(result, bounds, strict=strict or run.strict)]
     kept = pareto.front([losses(result.score, axes) for result in results])
     return tuple(results[i] for i in kept)
 
@@ -123,15 +127,17 @@ def recommend(
     found = front(run, names, bounds, strict)
     if not found:
         return nothing_fits(run.scored() or run.results, bounds, strict=strict or run.strict)
-    ranked = _ranked(found, select(names), priority)
+    axes, averaged = select(names), [_averaged(result) for result in found]
+    ranked = _ranked(averaged, axes, priority)
     chosen, others = ranked[0], ranked[1 : 1 + RUNNERS_UP]
-    axes = select(names)
+    as_found = {result.trial: result for result in found}
     return Recommendation(
-        chosen=chosen,
-        reason=_reason(ranked, found, axes, priority),
-        runners_up=tuple(RunnerUp(other, differences(other, chosen, axes)) for other in others),
+        chosen=as_found[chosen.trial],
+        reason=_reason(ranked, averaged, axes, priority) + _averages(chosen, averaged, axes),
+        runners_up=tuple(RunnerUp(as_found[other.trial], differences(other, chosen, axes)) for other in others),
         priority=priority,
         front=found,
+        objectives=tuple(names),
     )
 
 
@@ -161,12 +167,28 @@ def _ratio(first: Result, second: Result) -> Ratio:
     return ratio(first.score[_MILLIJOULES], second.score[_MILLIJOULES], same_network=same)
 
 
-def _feasible(run: Run, limits: Limits, strict: bool) -> list[Result]:
-    """Within the limits; a candidate that was tried twice is one package and counts once."""
+def _averaged(result: Result) -> Result:
+    """The result with the mean over other seeds for its top-1, where there is one."""
+    if result.mean_top1 is None or not isinstance(result.outcome, Scored):
+        return result
+    return replace(result, outcome=replace(result.outcome, score={**result.score, "top1": result.mean_top1}))
+
+
+def _averages(chosen: Result, found: Sequence[Result], axes: Sequence[Objective]) -> str:
+    """Whose top-1 counted as a mean, for the end of a reason; empty where nobody's did."""
+    repeated = [str(result.trial) for result in found if result.mean_top1 is not None]
+    if not repeated or OBJECTIVES["accuracy"] not in axes:
+        return ""
+    whose = f"Of trial{'s' if len(repeated) > 1 else ''} {_listed(repeated)} the mean top-1 of other seeds counts"
+    return f" {whose}." if chosen.mean_top1 is not None else f" {whose}; this one was trained once."
+
+
+def packages(run: Run) -> tuple[Result, ...]:
+    """The packages of a run, by trial number; a candidate that was tried twice is one package and counts once."""
     unique: dict[str, Result] = {}
     for result in sorted(run.scored(), key=lambda result: result.trial):
         unique.setdefault(result.candidate.digest, result)
-    return [result for result in unique.values() if fits(result, limits, strict=strict)]
+    return tuple(unique.values())
 
 
 def _ranked(results: Sequence[Result], objectives: Sequence[Objective], priority: str) -> list[Result]:

@@ -176,6 +176,7 @@ class SearchSection(Section):
     `gate`: trainings are stopped that cannot enter the front.
     `workers` processes evaluate beside the search's own; none: it evaluates itself. One that gives no sign of life for
     `patience` is ended: a training gives one twice a second, the longest step without any takes a few minutes.
+    `finalists`: so many of the front, the most balanced first, are trained again with `seeds` other seeds, after the budget.
     """
 
     sampler: Literal["auto", "tpe", "nsga2", "nsga3", "gp", "random"] = Field(
@@ -190,6 +191,8 @@ class SearchSection(Section):
     )
     workers: int | None = Field(default=None, ge=1, description=_FROM_1)
     patience: str = Field(default="30m", description="a duration such as 10m or 1h")
+    finalists: int = Field(default=0, ge=0, description="a whole number from 0 (none) on")
+    seeds: int = Field(default=3, ge=2, description="a whole number from 2 on")
 
     @field_validator("timeout", "patience", mode="before")
     @classmethod

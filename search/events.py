@@ -9,9 +9,12 @@ from start to end) and `event`; the rest depends on the event:
 | `planned`     | nothing is left open: what the space holds                                                               |
 | `asked`       | a trial: candidate in words, seconds of the asking                                                       |
 | `stage_begun`, `stage_ended` | of a trial: `probe`, `teacher`, `training`, `package`, `fine-tuning`, `score`; seconds    |
+|               | of a finalist: `repetition`                                                                              |
 | `epoch`       | of a training, a teacher's included: loss and top-1 at a glance                                          |
 | `told`        | a trial's outcome, the values of its readings or its cause, seconds of the trial and of the telling      |
 | `front`       | the front changed: its trials, and the hypervolume (`standing.Volume`)                                   |
+| `finalists`   | repetitions begin: of which trials, how many trainings, seconds expected and allowed                     |
+| `repeated`    | a finalist with another seed: its top-1                                                                  |
 | `stopped`     | the session ended before its budget was spent, and why                                                   |
 | `finished`    | the session ended, seconds of the test                                                                   |
 

@@ -66,14 +66,15 @@ def import_into(run: Run, new: Measurements) -> Run:
         run: as it was recorded or imported into before.
     """
     from coreml_pareto.search.choose import front
-    from coreml_pareto.search.rows import row, write_csv
+    from coreml_pareto.search.noise import shares
+    from coreml_pareto.search.rows import rows, write_csv
 
     every = keep(new, run.folder)
     changed = _read_again(run, run.scored(), every)
     plain = {str(number): score_to_dict(score) for number, score in changed.items()}
     write_atomically(run.folder / READ_AGAIN, json.dumps({"of": _stamp(run.folder), "readings": plain}, indent=1))
     after = _with(run, changed)
-    write_csv([row(result, after) for result in front(after)], run.folder / "front.csv")
+    write_csv(rows(front(after), after, shares(after)), run.folder / "front.csv")
     return after
 
 

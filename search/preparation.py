@@ -31,7 +31,7 @@ from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.weights import POLICIES, check_policy
 
-BUDGET = ("trials", "timeout", "workers", "patience")
+BUDGET = ("trials", "timeout", "workers", "patience", "finalists", "seeds")
 """Keys of the section `search` that another session of the same run may change."""
 
 

@@ -91,14 +91,14 @@ def admitting(result: Result, limits: Limits, *, strict: bool = False) -> Relaxa
     """The smallest change of the limits that admits this package; None where a limited reading is unknown."""
     broken = [name for name in limits if excess(result, name, limits[name], strict=strict) > 0]
     readings = {name: known(result).get(OBJECTIVES[name].reading) for name in broken}
-    bounds = {name: _tested(name, reading, strict) for name, reading in readings.items() if reading is not None}
+    bounds = {name: tested_end(name, reading, strict) for name, reading in readings.items() if reading is not None}
     if len(bounds) < len(broken):
         return None
     relative = math.fsum(abs(bounds[name] - limits[name]) / limits[name] for name in broken)
     return Relaxation(bounds, result, relative)
 
 
-def _tested(name: str, reading: Reading, strict: bool) -> float:
+def tested_end(name: str, reading: Reading, strict: bool) -> float:
     """The end of the interval that a limit is held against."""
     if not strict:
         return reading.value

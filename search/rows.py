@@ -23,25 +23,39 @@ _READINGS: Final = (
 COUNTS: Final = frozenset({"size_bytes", "memory_bytes", "macs"})
 
 
-def row(result: Result, run: Run) -> dict[str, Any]:
+def rows(results: Iterable[Result], run: Run, shares: Mapping[int, float] | None = None) -> list[dict[str, Any]]:
+    """Several packages; `shares` of drawn fronts by trial (`noise.shares`), null where they were not drawn."""
+    return [row(result, run, shares) for result in results]
+
+
+def row(result: Result, run: Run, shares: Mapping[int, float] | None = None) -> dict[str, Any]:
     """One package: what it is, where it lies, all readings; estimates with `_low`, `_high` and `_how`."""
     score = result.score
     scored = result.outcome if isinstance(result.outcome, Scored) else None
-    top1 = score.get("top1")
     return {
         "trial": result.trial,
         "candidate": result.candidate.model_dump(mode="json"),
         "package": None if scored is None else str(scored.package.absolute()),
-        "top1": None if top1 is None else top1.value,
-        "top1_low": None if top1 is None else top1.low,
-        "top1_high": None if top1 is None else top1.high,
+        **_ends("top1", score.get("top1")),
         "top5": _value(score.get("top5")),
         "test_top1": _value(result.test_top1),
+        "top1_seeds": len(result.repeated),
+        **_ends("top1_mean", result.mean_top1),
+        "front_share": None if shares is None else shares.get(result.trial),
         **dict(cell for name in _READINGS for cell in cells(name, score.get(name))),
         "minimum_os": run.target.device.system(minimum_os(result.candidate.compression)),
         **run.target.conditions,
         "battery": battery(score),
+        "test_reads": len(run.looks),
+        "trials_at_first_test": run.looks[0].trials if run.looks else None,
+        "trials": len(run.results),
     }
+
+
+def _ends(name: str, reading: Reading | None) -> dict[str, float | None]:
+    """A value with its interval."""
+    ends = (("", "value"), ("_low", "low"), ("_high", "high"))
+    return {f"{name}{suffix}": None if reading is None else getattr(reading, end) for suffix, end in ends}
 
 
 def battery(score: Score) -> str | None:
@@ -70,9 +84,11 @@ def write_csv(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
 
 def _head() -> tuple[str, ...]:
-    before = ("trial", "candidate", "package", "top1", "top1_low", "top1_high", "top5", "test_top1")
+    before = ("trial", "candidate", "package", *_ends("top1", None), "top5", "test_top1")
+    repeated = ("top1_seeds", *_ends("top1_mean", None), "front_share")
     readings = (key for name in _READINGS for key, _ in cells(name, None))
-    return (*before, *readings, "minimum_os", "device", "os", "compute_units", "battery")
+    after = ("minimum_os", "device", "os", "compute_units", "battery")
+    return (*before, *repeated, *readings, *after, "test_reads", "trials_at_first_test", "trials")
 
 
 def _value(reading: Reading | None, as_count: bool = False) -> float | int | None:

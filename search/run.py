@@ -7,7 +7,8 @@ charts, tables) starts from a `Run` and never from Optuna.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import final
 
@@ -15,6 +16,8 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.reading import Reading, may_exceed, violation
 from coreml_pareto.search.outcome import Outcome, Scored
+from coreml_pareto.search.seeds import mean_top1
+from coreml_pareto.search.tested import Look
 from coreml_pareto.spaces.candidate import Candidate
 
 
@@ -25,6 +28,7 @@ class Result:
 
     `test_top1` is there for packages of the final front only: it is shown, never ranked or filtered by.
     `seconds` is the wall-clock of the trial, `parent` the key of the training whose weights its training began with.
+    `repeated` has, by seed, the top-1 of packages that were made in the same way with other seeds.
     """
 
     trial: int
@@ -33,6 +37,12 @@ class Result:
     test_top1: Reading | None = None
     seconds: float = 0.0
     parent: str | None = None
+    repeated: Mapping[int, Reading] = field(default_factory=dict)
+
+    @cached_property
+    def mean_top1(self) -> Reading | None:
+        """Mean over the other seeds; None where it was not trained again."""
+        return mean_top1(self.repeated)
 
     @property
     def score(self) -> Mapping[str, Reading]:
@@ -54,6 +64,7 @@ class Run:
         classes: the labels.
         results: by trial number.
         strict: whether limits hold for the worse end of each interval.
+        looks: when the test split was read, and after how many trials.
     """
 
     folder: Path
@@ -64,6 +75,7 @@ class Run:
     classes: tuple[str, ...]
     results: tuple[Result, ...]
     strict: bool = False
+    looks: tuple[Look, ...] = ()
 
     def scored(self) -> tuple[Result, ...]:
         """The trials that ended with a package."""

@@ -7,6 +7,7 @@ the sampler's draws stands in `proposals.py`.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
@@ -18,9 +19,11 @@ from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.events import Log, read_events
+from coreml_pareto.search.finalists import Finale
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
 from coreml_pareto.search.measurements import kept_evidence
+from coreml_pareto.search.noise import shares
 from coreml_pareto.search.outcome import COUNTED, Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped, kind
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
@@ -28,7 +31,7 @@ from coreml_pareto.search.prospects import foresee
 from coreml_pareto.search.record import LOGS, STORE
 from coreml_pareto.search.report.progress import State, time_left
 from coreml_pareto.search.report.words import candidate_name
-from coreml_pareto.search.rows import row, write_csv
+from coreml_pareto.search.rows import rows, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import GLANCE, Step
@@ -36,6 +39,7 @@ from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.standing import Standing
 from coreml_pareto.search.store import Shelf, Store, watching_the_disk
 from coreml_pareto.search.study import Asked, Study
+from coreml_pareto.search.tested import LOOKS, counted, fact_of, looked, looks
 from coreml_pareto.search.trial import open_laboratory
 from coreml_pareto.search.workers import share
 from coreml_pareto.search.workers.laboratory import OPENER, Order
@@ -114,6 +118,11 @@ class _Session:
         if self.seen or recovered:
             again = f", asking {recovered} unfinished again" if recovered else ""
             self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
+        if seen := looks(self.study.facts()):
+            self.screen.say(
+                f"Test was already read {counted(len(seen))}: the search never sees it, whoever goes on may have. "
+                "Only pictures that nobody has looked at give an untouched test."
+            )
         self._reconsider()
         self.proposals.missing()
         try:
@@ -145,21 +154,27 @@ class _Session:
         return Pool(terms, self, self._announce, self._late, lambda: self.clock.seconds)
 
     def finish(self) -> Run:
-        """Read the test split for the packages of the front, write front.csv, return the run."""
-        started, run = time.monotonic(), self.study.run()
-        chosen = front(run)
-        tests = self.study.facts().get("test_top1", {})
+        """Repeat the finalists, read the test split for the packages of the front, write front.csv, return the run."""
+        chosen = front(self.study.run())
         for result in chosen:
             self._mend(result)
-            if str(result.trial) not in tests and isinstance(result.outcome, Scored):
-                self.screen.note(f"test accuracy of trial {result.trial}")
-                reading = self.laboratory.test_top1(result.outcome.package, result.candidate)
-                tests[str(result.trial)] = reading.to_dict()
-        self.study.note("test_top1", tests)
+        Finale(self.plan.search, self.study, self.laboratory, self.screen, self.log).run(chosen)
+        started = time.monotonic()
+        self._test(chosen)
         run = self.study.run()
-        write_csv([row(result, run) for result in front(run)], self.folder / "front.csv")
+        write_csv(rows(front(run), run, shares(run)), self.folder / "front.csv")
         self.log.write("finished", seconds=time.monotonic() - started, counted=self._counted())
         return run
+
+    def _test(self, chosen: Sequence[Result]) -> None:
+        """Read the test split for packages that it was not read for, and keep that it was read."""
+        unread = [(result.trial, result.outcome, result.candidate) for result in chosen if result.test_top1 is None]
+        if unread:
+            self.study.note(LOOKS, looked(self.study.facts(), len(self.study.results())))
+        for trial, outcome, candidate in unread:
+            if isinstance(outcome, Scored):
+                self.screen.note(f"test accuracy of trial {trial}")
+                self.study.note(fact_of(trial), self.laboratory.test_top1(outcome.package, candidate).to_dict())
 
     def _mend(self, result: Result) -> None:
         """Make the package of a trial again if it is gone or damaged; a training that is still there is not repeated."""

@@ -46,6 +46,9 @@ from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Sc
 from coreml_pareto.search.record import DATABASE, PLAN, SECONDS, damaged, no_run, stored_plan, studies_in
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.rungs import RungSampler
+from coreml_pareto.search.seeds import repetitions
+from coreml_pareto.search.tested import Look, test_readings
+from coreml_pareto.search.tested import looks as looks_of
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.space import Knob, Space, choose_from
 
@@ -196,18 +199,20 @@ class Study:
 
     def results(self) -> tuple[Result, ...]:
         """Return the told trials that count: no repetitions, no interrupted attempts."""
-        tests = {int(number): Reading.from_dict(plain) for number, plain in self.facts().get("test_top1", {}).items()}
+        facts = self.facts()
+        tests, repeated = test_readings(facts), repetitions(facts)
         return tuple(
-            _result(trial, self.folder, tests.get(trial.number))
+            _result(trial, self.folder, tests.get(trial.number), repeated.get(trial.number, {}))
             for trial in self._told()
             if "outcome" in trial.user_attrs and "repeats" not in trial.user_attrs
         )
 
     def run(self) -> Run:
         """Return the study as data for people and machines, its latencies as imported measurements make them."""
-        return remeasured(self.run_of(self.results(), tuple(self.facts().get("classes", ()))))
+        facts = self.facts()
+        return remeasured(self.run_of(self.results(), tuple(facts.get("classes", ())), looks_of(facts)))
 
-    def run_of(self, results: Iterable[Result], classes: tuple[str, ...] = ()) -> Run:
+    def run_of(self, results: Iterable[Result], classes: tuple[str, ...] = (), looks: tuple[Look, ...] = ()) -> Run:
         """Return these results as a run of this study."""
         return Run(
             folder=self.folder,
@@ -218,6 +223,7 @@ class Study:
             classes=classes,
             results=tuple(results),
             strict=self.plan.strict,
+            looks=looks,
         )
 
     def _running(self) -> list[FrozenTrial]:
@@ -354,7 +360,7 @@ def _attributes(outcome: Outcome, folder: Path) -> dict[str, Any]:
             assert_never(outcome)
 
 
-def _result(trial: FrozenTrial, folder: Path, test: Reading | None) -> Result:
+def _result(trial: FrozenTrial, folder: Path, test: Reading | None, repeated: Mapping[int, Reading]) -> Result:
     attributes = trial.user_attrs
     return Result(
         trial=trial.number,
@@ -363,6 +369,7 @@ def _result(trial: FrozenTrial, folder: Path, test: Reading | None) -> Result:
         test_top1=test,
         seconds=float(attributes.get("seconds", 0.0)),
         parent=attributes.get("parent"),
+        repeated=repeated,
     )
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, final
 
-from coreml_pareto.objectives.accuracy import evaluate
+from coreml_pareto.objectives.accuracy import RIGHT, evaluate
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.imported import Evidence, readings
@@ -243,13 +243,17 @@ class Laboratory:
         split = self.data.open_test("final front")
         return self._accuracy(package, candidate.network, split, "test")["top1"]
 
+    def top1(self, package: Path, network: Network) -> Reading:
+        """Return a package's accuracy on the validation split."""
+        return self._accuracy(package, network, self.data.validation, "validation")["top1"]
+
     def _accuracy(self, package: Path, network: Network, split: Split, name: str) -> dict[str, Reading]:
         def make(work: Path) -> None:
             batches = split.batches(preprocessing_of(network), 128)
             result = evaluate(load(package), batches, split=name)
             (work / "score.json").write_text(json.dumps(score_to_dict(result.score)))
 
-        key = stage_key(package=package.parent.name, split=split.digest, name=name)
+        key = stage_key(package=package.parent.name, split=split.digest, name=name, keeps=RIGHT)
         about = f"{network.label}, {name}"
         stored = self.store.produce("accuracy", key, make, about) / "score.json"
         return score_from_dict(json.loads(stored.read_text()))

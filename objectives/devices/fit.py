@@ -129,6 +129,18 @@ class Fit:
         covariance: Array = rows @ self.covariance @ rows.T
         return covariance
 
+    def slopes_doubt(self, setting: Setting) -> Array:
+        """Covariance of the slopes' logarithms, given a setting's floor and speed: what may order networks otherwise.
+
+        Floor and speed are the same for all networks there; what they are is no matter between two of them.
+        """
+        count = len(priors.TERMS)
+        rows = np.vstack([np.eye(len(self.mode))[self.layout.terms], *self.layout.indicators([setting])])
+        joint = rows @ self.covariance @ rows.T
+        slopes, cross, given = joint[:count, :count], joint[:count, count:], joint[count:, count:]
+        found: Array = slopes - cross @ np.linalg.solve(given, cross.T)
+        return found
+
     def floor(self, chip: str, stopwatch: str) -> Estimate:
         """What every call costs."""
         return self.estimate([0.0] * len(priors.TERMS), Setting(chip, stopwatch, None))

@@ -153,6 +153,8 @@ RATES: Final[Mapping[Unit, Rates]] = {"CPU": Rates(0.13, 1.31, 0.140, 0.012), "G
 """A fit of CZ (non-negative, on relative error), times what brings DenseNet-121 to WF: 0.24 for the CPU (16.6 ms) and
 0.22 for the GPU (10.5 ms), geometric means of the M1, M1 Max and M2 Max. A family left out is missed by 38 % (CPU) and
 27 % (GPU) on average; by MACs alone it would be 60 and 58 %."""
+UNIT_MISS: Final[Mapping[str, float]] = {"CPU": 0.38, "GPU": 0.27}
+"""The same mean errors of families left out."""
 MAC_UNIT_INTERVAL: Final = 3.0
 PHONE_UNIT_INTERVAL: Final = 6.0
 """Phones and tablets: the Mac's level is assumed, because the cores are the same designs. The grid itself is of an A13 on

@@ -10,6 +10,7 @@ from coreml_pareto.search.commands import options
 
 if TYPE_CHECKING:
     from coreml_pareto.search.choose import Recommendation
+    from coreml_pareto.search.noise import Shares
     from coreml_pareto.search.relaxation import Limits
     from coreml_pareto.search.run import Result, Run
 
@@ -38,6 +39,7 @@ def best_command(
     Example: `coreml-pareto best runs/quickstart --max-size 500KB --priority accuracy`
     """
     from coreml_pareto.search.choose import Recommendation, check_priority, recommend
+    from coreml_pareto.search.noise import shares
     from coreml_pareto.search.report.words import refusal
     from coreml_pareto.search.study import load_run
 
@@ -57,23 +59,27 @@ def best_command(
             options.print_json([])
         typer.echo("\n".join(refusal(record, answer)), err=True)
         raise typer.Exit(options.NOTHING_FITS)
+    drawn = shares(record, answer.objectives, limits, strict)
     if as_json:
-        _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)])
+        _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)], drawn)
     else:
-        _show(record, answer, limits)
+        _show(record, answer, limits, drawn)
 
 
-def _print_rows(run: Run, results: list[Result]) -> None:
-    from coreml_pareto.search.rows import row
+def _print_rows(run: Run, results: list[Result], drawn: Shares) -> None:
+    from coreml_pareto.search.rows import rows
 
-    options.print_json([row(result, run) for result in results])
+    options.print_json(rows(results, run, drawn))
 
 
-def _show(run: Run, answer: Recommendation, limits: Limits) -> None:
+def _show(run: Run, answer: Recommendation, limits: Limits, drawn: Shares) -> None:
+    from coreml_pareto.search.report.doubts import doubted, tested
     from coreml_pareto.search.report.tables import best_panel
     from coreml_pareto.search.report.words import conditions
     from coreml_pareto.search.rows import row
 
     screen = options.console(markup=False)
-    screen.print(best_panel(answer, row(answer.chosen, run)["package"], limits))
+    screen.print(best_panel(doubted(answer, drawn), row(answer.chosen, run)["package"], limits))
     screen.print(conditions(run, [answer.chosen]), style="dim")
+    if line := tested(run):
+        screen.print(line)

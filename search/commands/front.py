@@ -10,6 +10,7 @@ import typer
 from coreml_pareto.search.commands import options
 
 if TYPE_CHECKING:
+    from coreml_pareto.search.noise import Shares
     from coreml_pareto.search.relaxation import Limits
     from coreml_pareto.search.run import Result, Run
 
@@ -36,7 +37,8 @@ def front_command(
     Example: `coreml-pareto front runs/quickstart --objectives accuracy,size`
     """
     from coreml_pareto.search.choose import front
-    from coreml_pareto.search.rows import row
+    from coreml_pareto.search.noise import shares
+    from coreml_pareto.search.rows import rows
     from coreml_pareto.search.study import load_run
 
     names = options.names_of(objectives)
@@ -50,19 +52,23 @@ def front_command(
     )
     limits = {**record.limits, **given}
     found = front(record, names, limits, strict)
+    drawn = shares(record, names, limits, strict)
     if as_json:
-        options.print_json([row(result, record) for result in found])
+        options.print_json(rows(found, record, drawn))
     else:
-        _show(record, found, names, limits, strict)
+        _show(record, found, names, limits, strict, drawn)
     if plot is not None:
         _draw(record, found, names, limits, plot, strict)
         typer.echo(f"Wrote {plot}", err=True)
 
 
-def _show(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, strict: bool) -> None:
+def _show(
+    run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, limits: Limits, strict: bool, drawn: Shares
+) -> None:
     from coreml_pareto.objectives.catalogue import select
     from coreml_pareto.search.relaxation import known
     from coreml_pareto.search.report import tables, words
+    from coreml_pareto.search.report.doubts import doubts
 
     screen = options.console(markup=False)
     axes = run.objectives if names is None else select(names)
@@ -77,9 +83,11 @@ def _show(run: Run, found: tuple[Result, ...], names: tuple[str, ...] | None, li
     on = ", ".join(axis.name for axis in axes)
     screen.print(f"{len(found)} of {len(run.scored())} packages are on the front of {on}{kept}")
     chosen = _recommended(run, found, limits, strict)
-    screen.print(tables.front_table(found, limits, chosen))
+    screen.print(tables.front_table(found, limits, chosen, drawn))
     screen.print(tables.details_table(found, run, chosen))
     screen.print(words.conditions(run, found), style="dim")
+    for line in doubts(run, found, drawn):
+        screen.print(line)
     if (table := tables.correlation_table(run.scored(), axes)) is not None:
         screen.print(table)
 

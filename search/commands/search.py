@@ -17,6 +17,8 @@ _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
 _TRIALS = "Packages scored or refused by a limit; those stopped early and failures do not count."
 _WORKERS = "Processes that evaluate, each with its share of the cores or a GPU. [default: none but the search itself]"
+_FINALISTS = "So many of the front are trained again with other seeds, after the budget. [default: 0]"
+_SEEDS = "With how many other seeds each finalist is trained again. [default: 3]"
 _UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
 
 
@@ -37,6 +39,8 @@ def search_command(
     device: Annotated[str | None, typer.Option(help="Whose latency; see `devices`.", rich_help_panel="Target")] = None,
     compute_units: Annotated[str | None, typer.Option(help=_UNITS, rich_help_panel="Target")] = None,
     workers: Annotated[int | None, typer.Option(min=1, help=_WORKERS)] = None,
+    finalists: Annotated[int | None, typer.Option(min=0, help=_FINALISTS, rich_help_panel="Finalists")] = None,
+    seeds: Annotated[int | None, typer.Option(min=2, help=_SEEDS, rich_help_panel="Finalists")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler, the trainings and drawn splits.")] = None,
 ) -> None:
     """Search networks, distillation and compression together; every candidate is a saved, verified Core ML package.
@@ -66,7 +70,7 @@ def search_command(
         strict=strict or None,
         limits=_given(**limits),
         target=_given(device=device, os=ios, compute_units=compute_units),
-        search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed),
+        search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed, finalists=finalists, seeds=seeds),
         splits=_given(seed=seed),
     )
     plan = load_plan(study, overrides)

@@ -24,8 +24,10 @@ from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.choose import Recommendation
 from coreml_pareto.search.figures import SCALES, figure, interval, mark, number, significant
+from coreml_pareto.search.noise import Shares
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits
+from coreml_pareto.search.report.doubts import again
 from coreml_pareto.search.report.words import cautions, model_name, otherwise, systems
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.compression import describe, minimum_os
@@ -34,8 +36,10 @@ STAR = "★"
 _CHARGE = (("nAh", 1e6), ("µAh", 1e3), ("mAh", 1.0))
 
 
-def front_table(results: Sequence[Result], bounds: Limits, recommended: Result | None = None) -> Table:
-    """The packages, best top-1 first; two lines each: value and interval."""
+def front_table(
+    results: Sequence[Result], bounds: Limits, recommended: Result | None = None, shares: Shares | None = None
+) -> Table:
+    """The packages, best top-1 first; two lines each: value and interval. `shares` of drawn fronts have a column."""
     charge, scale = _charge_unit(results)
     table = Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     table.add_column("", width=1)
@@ -43,6 +47,8 @@ def front_table(results: Sequence[Result], bounds: Limits, recommended: Result |
     table.add_column("network, training, compression", ratio=1, min_width=18, overflow="fold")
     for head in ("top-1 %", "test %", "latency ms", "size MB", "memory MB", f"energy {charge}"):
         table.add_column(head.replace(" ", "\n"), justify="right", no_wrap=True)
+    if shares:
+        table.add_column("front\n%", justify="right", no_wrap=True)
     for result in sorted(results, key=_by_top1):
         chosen = recommended is not None and result.trial == recommended.trial
         table.add_row(
@@ -53,6 +59,7 @@ def front_table(results: Sequence[Result], bounds: Limits, recommended: Result |
             _plain(result.test_top1),
             *(_cell(name, result) for name in ("latency", "size", "memory")),
             _charge(result, scale),
+            *((f"{shares[result.trial]:.0%}"[:-1],) if shares else ()),
             style="bold" if chosen else "",
         )
     return table
@@ -220,18 +227,21 @@ def _measured(figure: Figure) -> tuple[str, str, str]:
 
 
 def _all_readings(result: Result) -> dict[str, Reading]:
-    test = {} if result.test_top1 is None else {"test_top1": result.test_top1}
-    readings = dict(result.score) | test
+    more = {"test_top1": result.test_top1, "top1_mean": result.mean_top1}
+    readings = dict(result.score) | {name: reading for name, reading in more.items() if reading is not None}
     return {name: readings[name] for name in dict.fromkeys((*_NAMES, *readings)) if name in readings}
 
 
 _NAMES = {
-    "top1": "top-1", "test_top1": "test top-1", "top5": "top-5", "latency_ms": "latency", "fps": "frames per second",
+    "top1": "top-1", "top1_mean": "top-1, mean of other seeds",
+    "test_top1": "test top-1", "top5": "top-5", "latency_ms": "latency", "fps": "frames per second",
     "size_bytes": "size", "bits_per_weight": "bits per weight", "memory_bytes": "memory, peak",
     "energy_mj": "energy", "energy_mah": "charge", "inferences_per_percent": "inferences per 1 % battery",
     "macs": "multiply-accumulates",
 }  # fmt: skip
-_OBJECTIVE_OF = {row.reading: name for name, row in OBJECTIVES.items()} | {"top5": "accuracy", "test_top1": "accuracy"}
+_OBJECTIVE_OF = {row.reading: name for name, row in OBJECTIVES.items()} | dict.fromkeys(
+    ("top5", "test_top1", "top1_mean"), "accuracy"
+)
 
 
 def _said(name: str, reading: Reading) -> tuple[str, str]:
@@ -258,6 +268,8 @@ def _description(result: Result, bounds: Limits) -> Text:
     candidate = result.candidate
     text = Text(candidate.network.label)
     text.append(f"\n{candidate.recipe.label} · {describe(candidate.compression)}", style="dim")
+    if result.mean_top1 is not None:
+        text.append(f"\n{again(result, result.mean_top1)}", style="dim")
     if caution := cautions(result, bounds):
         text.append(f"\n{caution}", style="yellow")
     return text

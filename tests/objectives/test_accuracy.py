@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from coreml_pareto.objectives.accuracy import evaluate, hits, wilson
+from coreml_pareto.objectives.accuracy import Correctness, evaluate, hits, readings, right_of, spell_right, wilson
 from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.spaces.errors import UserError
 
 
@@ -109,3 +111,18 @@ def test_labels_outside_the_classes_are_refused(packages: dict[str, Path], image
 def test_no_images_are_refused(packages: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="needs labelled images"):
         evaluate(load(packages["fp16"]), [])
+
+
+@pytest.mark.parametrize("images", [1, 7, 8, 1000])
+def test_a_top1_tells_which_images_were_right(images: int) -> None:
+    right = np.random.default_rng(images).random(images) < 0.8
+    found = readings(Correctness(right, np.ones(images, bool)), 10, "validation", False)
+    back = right_of(Reading.from_dict(json.loads(json.dumps(found["top1"].to_dict()))))
+    assert back is not None and back.dtype == bool and (back == right).all()
+    assert right_of(found["top5"]) is None  # nothing is drawn from it
+    assert right_of(Reading(0.5, "share", 0.4, 0.6, "measured", {"images": "10"})) is None
+
+
+def test_ten_thousand_images_take_little_room() -> None:
+    for share, most in ((0.99, 300), (0.95, 700), (0.6, 1600)):
+        assert len(spell_right(np.random.default_rng(0).random(10_000) < share)) < most

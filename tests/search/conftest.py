@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from coreml_pareto.objectives.accuracy import wilson
+from coreml_pareto.objectives.accuracy import RIGHT, spell_right, wilson
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
 from coreml_pareto.objectives.reading import Reading, exact
@@ -98,6 +99,29 @@ def draw_run(count: int, seed: int = 0, limits: Mapping[str, float] | None = Non
     results.append(Result(count, candidate(count), Infeasible(("size",), {"size_bytes": exact(2e7, "B")})))
     results.append(Result(count + 1, candidate(count + 1), Failed("training", "loss is nan")))
     return run_of(tuple(results), limits)
+
+
+def with_images(run: Run, seed: int = 0, alike: float = 0.7) -> Run:
+    """The same run, whose packages say which of the IMAGES they got right; the easy ones are so for all, as far as `alike`."""
+    rng = np.random.default_rng(seed)
+    easy = rng.standard_normal(IMAGES)
+
+    def told(one: Result) -> Result:
+        if not isinstance(one.outcome, Scored) or "top1" not in one.score:
+            return one
+        top1 = one.score["top1"]
+        ease = alike * easy + (1 - alike) * rng.standard_normal(IMAGES)
+        right = np.zeros(IMAGES, bool)
+        right[np.argsort(-ease)[: round(top1.value * IMAGES)]] = True
+        reading = replace(top1, value=float(right.mean()), conditions={**top1.conditions, RIGHT: spell_right(right)})
+        return replace(one, outcome=replace(one.outcome, score={**one.score, "top1": reading}))
+
+    return replace(run, results=tuple(told(one) for one in run.results))
+
+
+@pytest.fixture(name="with_images")
+def with_images_fixture() -> Callable[..., Run]:
+    return with_images
 
 
 @pytest.fixture(name="draw_run")

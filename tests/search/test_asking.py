@@ -224,3 +224,17 @@ def test_the_log_tells_every_trial_every_front_and_every_end(tmp_path: Path) -> 
     assert fronts[-1]["trials"] == [result.trial for result in run.results]  # all are equal
     assert len({event["hypervolume"] for event in fronts}) == 1
     assert all(later["clock"] >= earlier["clock"] for earlier, later in pairwise(second))
+
+
+def test_a_continued_run_says_that_its_test_was_read_and_keeps_how_often(tmp_path: Path) -> None:
+    def go_on(trials: int) -> tuple[Run, str]:
+        return _search(tmp_path, search={"sampler": "random", "trials": trials})
+
+    first, text = go_on(2)
+    assert "Test was" not in text and [look.trials for look in first.looks] == [2]
+    second, text = go_on(4)
+    assert text.count("Test was already read once: the search never sees it") == 1
+    assert [look.trials for look in second.looks] == [2, 4] and second.looks[0] == first.looks[0]
+    third, text = go_on(4)
+    assert "Test was already read 2 times" in text and third.looks == second.looks
+    assert len(third.results) == 4 and all(result.test_top1 for result in third.results)

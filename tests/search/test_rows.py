@@ -17,7 +17,8 @@ from coreml_pareto.spaces.candidate import Candidate
 NAMED_IN_THE_README = {
     "trial", "candidate", "package", "top1", "top1_low", "top1_high", "top5", "test_top1", "latency_ms", "fps",
     "size_bytes", "bits_per_weight", "memory_bytes", "energy_mj", "energy_mah", "macs", "minimum_os", "device", "os",
-    "compute_units", "battery",
+    "compute_units", "battery", "top1_seeds", "top1_mean", "top1_mean_low", "top1_mean_high", "front_share", "test_reads",
+    "trials_at_first_test", "trials",
 }  # fmt: skip
 ESTIMATES = ("latency_ms", "fps", "memory_bytes", "energy_mj", "energy_mah")
 

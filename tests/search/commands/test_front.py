@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from coreml_pareto.search.choose import Recommendation, front, recommend
-from coreml_pareto.search.rows import row
+from coreml_pareto.search.noise import shares
+from coreml_pareto.search.rows import row, rows
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.tested import Look
 from coreml_pareto.spaces.compression import minimum_os
 
 
@@ -119,3 +121,22 @@ def test_a_run_without_packages_says_how_its_trials_ended(
     recorded_as(replace(drawn, results=()))
     assert command("front", "RUN").out.strip() == "No trial has ended yet."
     assert json.loads(command("front", "RUN", "--json").out) == []
+
+
+def test_shares_means_and_who_has_seen_the_test_are_there_for_people_and_machines(
+    command: Callable[..., Any], recorded_as: Callable[[Run], Run], draw_run: Callable[..., Run],
+    with_images: Callable[..., Run],
+) -> None:  # fmt: skip
+    drawn = with_images(draw_run(20))
+    run = recorded_as(replace(drawn, looks=(Look("2026-11-25T08:00:00+00:00", 12), Look(None, 22))))
+    lines = json.loads(command("front", "RUN", "--json").out)
+    assert lines == rows(front(run), run, shares(run))
+    assert all(0 <= line["front_share"] <= 1 and line["top1_seeds"] == 0 for line in lines)
+    assert {(line["test_reads"], line["trials_at_first_test"], line["trials"]) for line in lines} == {(2, 12, 22)}
+    text = " ".join(command("front", "RUN").out.split())
+    assert "front %: of 1,000 draws" in text and "Test was read 2 times, first after 12 of 22 trials" in text
+    two = json.loads(command("front", "RUN", "--objectives", "accuracy,size", "--max-size", "1MB", "--json").out)
+    expected = shares(run, ("accuracy", "size"), {"size": 1e6})
+    assert {line["trial"]: line["front_share"] for line in two} == {
+        line["trial"]: expected[line["trial"]] for line in two
+    }
