@@ -6,7 +6,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DELETE_ON_ERROR:
-.PHONY: search test clean browser interpreter
+.PHONY: search test clean browser database interpreter
 
 BIN := .venv/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check --config-settings editable_mode=strict
@@ -17,7 +17,7 @@ LINKED := .venv/.linked-$(FILES)
 search: $(LINKED) interpreter
 	$(BIN)/coreml-pareto search quickstart
 
-test: $(LINKED) interpreter browser
+test: $(LINKED) interpreter browser database
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -64,3 +64,12 @@ browser: $(LINKED)
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } >/dev/null || true; \
 	fi; \
 	$(BIN)/python tests/browser.py || echo "No Chrome or Chromium here: the tests that draw charts as PNG are left out."
+
+# Several machines share a study in a database: the tests start a PostgreSQL server of their own, or are left out likewise.
+database: $(LINKED)
+	@$(BIN)/python tests/postgres.py && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		echo "Installing postgresql, in which machines share a study"; \
+		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends postgresql; } >/dev/null || true; \
+	fi; \
+	$(BIN)/python tests/postgres.py || echo "No PostgreSQL server here: the tests that share a study in one are left out."

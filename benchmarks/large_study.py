@@ -38,7 +38,8 @@ from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.record import DATABASE, PLAN
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import Study, _attributes, _value, load_run
+from coreml_pareto.search.study import Study, load_run
+from coreml_pareto.search.told import attributes_of, value_of
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, Recipe
 from coreml_pareto.spaces.space import Knob, Value
 
@@ -180,11 +181,11 @@ def build(folder: Path, trials: int, *, whole: bool = False) -> Study:
         outcome = Scored(
             _score(candidate, draws), folder / "store" / candidate.digest / "model.mlpackage", {"training": "0"}
         )
-        attributes = {"candidate": candidate.model_dump(mode="json"), **_attributes(outcome, folder), "seconds": 1.0}
+        attributes = {"candidate": candidate.model_dump(mode="json"), **attributes_of(outcome, folder), "seconds": 1.0}
         study._study.add_trial(
             create_trial(
                 state=TrialState.COMPLETE,
-                values=[_value(outcome, row) for row in study.objectives],
+                values=[value_of(outcome, row) for row in study.objectives],
                 params=params,
                 distributions=knobs,
                 user_attrs=attributes,

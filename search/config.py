@@ -30,6 +30,7 @@ from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, fin
 from coreml_pareto.search.duration import parse_duration
 from coreml_pareto.search.explain import explain
 from coreml_pareto.search.limits import parse_limit
+from coreml_pareto.search.storage.address import AddressField
 from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Calibration, Compression
 from coreml_pareto.spaces.choices import Choices
@@ -226,6 +227,10 @@ class Plan(Section):
         default=None,
         description="a folder or URL that runs and machines share, such as /shared/store or s3://bucket/store, or null",
     )
+    storage: AddressField | None = Field(
+        default=None,
+        description="where several machines keep the study, such as postgresql://user@host/database, or null",
+    )
     splits: Splits = Splits()
     networks: Networks = Networks()
     distillation: DistillationSpace = DistillationSpace()
@@ -279,6 +284,11 @@ class Plan(Section):
             if teacher != NONE and not is_checkpoint(teacher):
                 family_of(teacher)
         self._check_epochs()
+        if self.storage is not None and self.store is None:
+            raise UserError(
+                "A study of several machines needs a store that all of them share, for each reads the packages of the "
+                "others: give --store DIR|URL beside --storage."
+            )
         return self
 
     def _check_epochs(self) -> None:

@@ -12,6 +12,7 @@ from start to end) and `event`; the rest depends on the event:
 |               | of a finalist: `repetition`                                                                              |
 | `epoch`       | of a training, a teacher's included: loss and top-1 at a glance                                          |
 | `told`        | a trial's outcome, the values of its readings or its cause, seconds of the trial and of the telling      |
+| `heard`       | a trial was told on another machine of the study: its outcome, as in `told`                               |
 | `front`       | the front changed: its trials, and the hypervolume (`standing.Volume`)                                   |
 | `finalists`   | repetitions begin: of which trials, how many trainings, seconds expected and allowed                     |
 | `repeated`    | a finalist with another seed: its top-1                                                                  |

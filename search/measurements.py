@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.storage.packages import at_hand
 from coreml_pareto.search.store import write_atomically
 from coreml_pareto.spaces.errors import UserError
 
@@ -121,7 +122,7 @@ def _of(result: Result, found: Evidence) -> dict[str, Reading]:
     from coreml_pareto.objectives.imported import readings
     from coreml_pareto.objectives.program import content_digest, costs, load
 
-    if not isinstance(result.outcome, Scored) or not result.outcome.package.is_dir():
+    if not isinstance(result.outcome, Scored) or not at_hand(result.outcome.package):
         return {}
     try:
         program = load(result.outcome.package)

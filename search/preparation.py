@@ -16,6 +16,8 @@ from coreml_pareto.search.record import PLAN, REQUEST, STORE
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.device import check_device
 from coreml_pareto.search.stages.trained import open_checkpoint
+from coreml_pareto.search.storage.agreement import meet
+from coreml_pareto.search.storage.machine import holder
 from coreml_pareto.search.store import (
     Folder,
     Shelf,
@@ -64,6 +66,10 @@ def shared(plan: Plan, folder: Path) -> Shelf | None:
     shelf = open_shelf(plan.store)
     require_usable(shelf)
     own = isinstance(shelf, Folder) and shelf.root.resolve() == (folder / STORE).resolve()
+    if own and plan.storage is not None:
+        raise UserError(
+            f"All machines of a study share one store; {plan.store} is this run's own: give another --store."
+        )
     return None if own else shelf
 
 
@@ -103,16 +109,19 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
     """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
     request = folder / REQUEST
     asked = plan.model_dump(mode="json")
+    common = meet(plan, data.digest)
     if request.is_file() and (folder / PLAN).is_file():
         _check_same(json.loads(request.read_text()), asked, data, folder)
-        stored = load_plan(str(folder / PLAN))
-        return stored.model_copy(update={"search": plan.search, "store": plan.store})
-    resolved = budget.resolve(plan, data, screen.say, lambda: clock.seconds)
+        stored = common or load_plan(str(folder / PLAN))
+        return stored.model_copy(update={"search": plan.search, "store": plan.store, "storage": plan.storage})
+    resolved = common or budget.resolve(plan, data, screen.say, lambda: clock.seconds)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / PLAN, dump_plan(resolved))
     write_atomically(folder / "environment.json", json.dumps(_environment(data), indent=1))
     write_atomically(request, json.dumps({**asked, "data_digest": data.digest}, indent=1))
-    return resolved
+    if common is not None:
+        holder(folder)
+    return resolved.model_copy(update={"storage": plan.storage})  # with the password, which is in no file
 
 
 def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataSet, folder: Path) -> None:

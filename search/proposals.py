@@ -25,6 +25,7 @@ from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result
+from coreml_pareto.search.storage.peers import Elsewhere
 from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe, digest_of
@@ -52,14 +53,15 @@ class Proposals:
     gate: Gate
     acquisition: Acquisition
     seen: Mapping[str, Result]
-    running: Mapping[int, Asked]
+    running: Mapping[int, Asked | Elsewhere]
 
     def missing(self) -> None:
         """Put in line what a kill kept out, of the compressions of the last training."""
-        waiting = {candidate.digest for candidate in self.study.waiting()}
+        busy = (*self.study.waiting(), *(asked.candidate for asked in self.running.values()))
+        taken = {candidate.digest for candidate in busy}
         last = max(self.seen.values(), key=lambda result: result.trial, default=None)
         for candidate in self._further(last) if last else ():
-            if candidate.digest not in waiting:
+            if candidate.digest not in taken:
                 self.study.enqueue(candidate)
         if not self.study.waiting():
             self.fresh()

@@ -13,7 +13,7 @@ from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.reach import before_training, probe_seconds, survey
-from coreml_pareto.search.record import DATABASE, PLAN, REQUEST, STORE
+from coreml_pareto.search.record import PLAN, REQUEST, STORE, begun
 from coreml_pareto.search.report.foreseen import reach_table
 from coreml_pareto.search.report.words import many, unreachable
 from coreml_pareto.search.screen import Clock, Screen
@@ -32,7 +32,7 @@ def foresee(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cloc
     Raises:
         NothingCanFit: the run folder is free again for another question; the probes stay in its store.
     """
-    if not before_training(plan.bounds) or (folder / DATABASE).is_file():
+    if not before_training(plan.bounds) or begun(folder):
         return
     laboratory = open_laboratory(plan, data, Store(folder / STORE, shared), lambda teacher: None)
     until = clock.seconds + probe_seconds(plan.search.seconds)

@@ -13,6 +13,7 @@ from coreml_pareto.spaces.errors import UserError
 DATABASE = "study.db"
 PLAN = "study.yaml"
 REQUEST = "request.json"
+MACHINE = "machine.json"  # in the folder of a machine whose study lies in a storage that others share
 STORE = "store"
 LOGS = "logs"
 SECONDS = 60  # to wait for another process that writes into the database
@@ -31,6 +32,11 @@ def check_record(folder: Path) -> None:
         begun = (folder / DATABASE).is_file() and (folder / STORE).is_dir()
         if begun and plan.name not in studies:
             raise damaged(folder / DATABASE, f"it holds no study {plan.name!r}")
+
+
+def begun(folder: Path) -> bool:
+    """Whether a search has begun in a folder: its record is there, or says where it is."""
+    return (folder / DATABASE).is_file() or (folder / MACHINE).is_file()
 
 
 def no_run(folder: Path) -> UserError:

@@ -7,9 +7,12 @@ the sampler's draws stands in `proposals.py`.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
+
+from optuna.storages import BaseStorage
 
 from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.acquisition import Acquisition, Images
@@ -37,6 +40,9 @@ from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.train import GLANCE, Step
 from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.standing import Standing
+from coreml_pareto.search.storage.agreement import begin
+from coreml_pareto.search.storage.opening import closing_storage
+from coreml_pareto.search.storage.peers import Elsewhere, Nobody, Others, Peers
 from coreml_pareto.search.store import Shelf, Store, watching_the_disk
 from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.tested import LOOKS, counted, fact_of, looked, looks
@@ -61,13 +67,15 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
         clock = Clock()  # reading the pictures and planning are part of the time that was given
         plan, data, shared = prepare(plan, folder, screen, clock)
         foresee(plan, folder, data, screen, clock, shared)
-        session = _Session(plan, folder, data, screen, clock, shared)
-        try:
-            session.run()
-            return session.finish()
-        except BaseException as error:
-            session.log.write("stopped", why="Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}")
-            raise
+        plan, storage = begin(plan, folder, screen.say)
+        with closing_storage(storage):
+            session = _Session(plan, folder, data, screen, clock, shared, storage)
+            try:
+                session.run()
+                return session.finish()
+            except BaseException as error:
+                session.log.write("stopped", why="Ctrl-C" if isinstance(error, KeyboardInterrupt) else f"{error}")
+                raise
 
 
 @final
@@ -75,25 +83,29 @@ class _Session:
     """The loop and what it needs. It watches its crew: see `crew.Watcher`."""
 
     def __init__(
-        self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, shared: Shelf | None
-    ) -> None:
+        self, plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, shared: Shelf | None,
+        storage: BaseStorage | None,
+    ) -> None:  # fmt: skip
         self.plan, self.data, self.screen, self.folder, self.clock = plan, data, screen, folder, clock
         self.space: Space = plan.space(len(data.classes))
         self.candidates = self.space.count()
-        self.study = Study(folder, plan, self.space)
+        self.study = Study(folder, plan, self.space, storage=storage)
+        self.others: Others = Nobody(self.study) if storage is None else Peers(self.study)
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
-        self.store = Store(folder / STORE, shared, self._wait, screen.say)
+        self.store = Store(folder / STORE, shared, self._wait, screen.say, parks=storage is not None)
         self.laboratory = open_laboratory(plan, data, self.store, self._announce, evidence)
-        self.seen = {result.candidate.digest: result for result in self.study.results()}
+        self.seen = self.others.known()
         self.running: dict[int, Asked] = {}
+        self.at_work: Mapping[int, Asked | Elsewhere] = ChainMap[int, Any](self.running, self.others.elsewhere)
+        self.unfinished: list[Asked] = []
         self.aside: list[Asked] = []  # asked once more while the same candidate is at work
         self.gate = Gate(plan, self.space, self.laboratory, min(GLANCE, len(data.validation)))
         looked_at = min(len(data.train), plan.training.images or len(data.train))
         images = Images(looked_at, len(data.validation))
         chooser = Acquisition(plan, self.space, self.laboratory, images)
         self.proposals = Proposals(
-            plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.running
+            plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.at_work
         )
         self.crew = self._crew()
         self.out_of_time = False
@@ -114,7 +126,7 @@ class _Session:
 
     def run(self) -> None:
         """Ask, evaluate and tell until trials or time are spent, or the space is."""
-        recovered = self.study.recover()
+        recovered = self.others.recover()
         if self.seen or recovered:
             again = f", asking {recovered} unfinished again" if recovered else ""
             self.screen.say(f"Going on after {len(self.seen)} trials{again}.")
@@ -127,13 +139,20 @@ class _Session:
         self.proposals.missing()
         try:
             while True:
+                self._hear()
                 while self.crew.room and not self._spent() and self._something_new():
                     self._assign()
-                if not self.running:
+                    self._hear()
+                if self.running:
+                    self._finished(self.crew.wait())
+                elif self.others.elsewhere and not self._over():
+                    self.screen.note("waiting for what other machines have at work")
+                    self.others.wait()
+                else:
                     break
-                self._finished(self.crew.wait())
         finally:
             self.crew.close()
+            self.others.close([*self.unfinished, *self.running.values(), *self.aside])
             self.study.note("seconds", self.clock.seconds)
         if self.out_of_time:
             limit = self.plan.search.timeout
@@ -242,9 +261,15 @@ class _Session:
 
         One that is at work already is put aside until it is known how that ends.
         """
+        mine = [asked.candidate for asked in self.running.values()]
+        if asked := self.others.left_alone(self.aside, mine, self.seen):
+            self.aside.remove(asked)
+            self._begin_job(asked)
+            return
         started = time.monotonic()
         self.proposals.next()
         asked = self.study.ask(self.proposals.rung)
+        taken = self.others.taken(asked, mine)
         name = candidate_name(asked.candidate)
         facts = {"candidate": asked.candidate.digest, "name": name, "teacher": asked.candidate.recipe.teacher}
         self.log.write("asked", trial=asked.number, **facts, seconds=time.monotonic() - started)
@@ -253,10 +278,15 @@ class _Session:
             self._repeat(asked, earlier)
             self.proposals.fresh()
             return
-        if any(asked.candidate == other.candidate for other in self.running.values()):
+        if taken:
             self.aside.append(asked)
             return
+        self._begin_job(asked)
+
+    def _begin_job(self, asked: Asked) -> None:
+        """Hand a candidate to the crew."""
         parent = parent_of(asked.candidate, self.seen.values()) if self.plan.training.inherit else None
+        parent = self.others.heritage(asked, parent)
         self.study.inherits(asked, parent)
         self.running[asked.number] = asked
         self.crew.assign(Job(asked.number, asked.candidate, parent))
@@ -268,11 +298,13 @@ class _Session:
         self.screen.ended(job.number)
         if outcome is None:
             self.out_of_time = True
+            self.unfinished.append(asked)
             return
         started = time.monotonic()
-        self.study.tell(asked, outcome, seconds)
+        number = self.study.tell(asked, outcome, seconds)
+        self.others.told(asked, number)
         self.study.note("seconds", self.clock.seconds)
-        result = Result(job.number, job.candidate, outcome, seconds=seconds, parent=job.parent)
+        result = Result(number, job.candidate, outcome, seconds=seconds, parent=job.parent)
         self.seen[asked.candidate.digest] = result
         facts = _facts(outcome) | {"trial_seconds": seconds, "seconds": time.monotonic() - started}
         self.log.write("told", trial=asked.number, outcome=kind(outcome), **facts)
@@ -281,6 +313,17 @@ class _Session:
         self._stand(result)
         self._check_start()
         self.proposals.after(result)
+
+    def _hear(self) -> None:
+        """Learn what ended on other machines."""
+        for result in self.others.hear(self.seen):
+            self.log.write("heard", trial=result.trial, outcome=kind(result.outcome), **_facts(result.outcome))
+            if self.others.again(result) and isinstance(result.outcome, Failed):
+                self.screen.say(f"Trial {result.trial} was lost and is asked again: {result.outcome.cause}.")
+            else:
+                self.seen[result.candidate.digest] = result
+                self._tell_aside(result)
+            self._stand(result)
 
     def _reconsider(self) -> None:
         """Ask again for what was refused before its training, and keeps the limits by what was measured since."""
@@ -308,6 +351,7 @@ class _Session:
         """Tell a candidate that was evaluated before."""
         started = time.monotonic()
         self.study.repeat(asked, of)
+        self.others.told(asked, asked.number)
         told = {"outcome": kind(of.outcome), "repeats": of.trial}
         self.log.write("told", trial=asked.number, **told, seconds=time.monotonic() - started)
 
@@ -337,16 +381,21 @@ class _Session:
     def _spent(self) -> bool:
         if self.out_of_time:
             return True
-        trials, seconds = self.plan.search.trials, self.plan.search.seconds
-        if trials is not None and self._counted() + len(self.running) >= trials:
+        trials = self.plan.search.trials
+        if trials is not None and self._counted() + len(self.at_work) >= trials:
             return True
-        if seconds is not None and self.clock.seconds >= seconds:
+        if self._over():
             return True
-        if len(self.seen) + len(self.running) >= self.candidates:
-            if not self.running:
+        if len(self.seen) + len(self.at_work) >= self.candidates:
+            if not self.at_work:
                 self.screen.say("Every candidate of the space was evaluated.")
             return True
         return False
+
+    def _over(self) -> bool:
+        """Whether the time is over."""
+        seconds = self.plan.search.seconds
+        return self.out_of_time or (seconds is not None and self.clock.seconds >= seconds)
 
     def _check_start(self) -> None:
         """Stop a study whose first trials all fail: the cause is not in the candidates."""

@@ -17,43 +17,53 @@ it. Heavy files lie in the store.
 
 A trial is told by several commits, its state the last: until then it counts as unfinished, whatever it already holds,
 and is asked again.
+
+Where several machines share the study it lies in their storage, in the same form (`storage/`). A trial that was lost with
+its machine has failed and says why in an attribute of its own; whoever was taken for dead and tells it after all tells it
+under a new number.
 """
 
 from __future__ import annotations
 
 import gc
 import json
-import math
-import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
-from typing import Any, assert_never, final
+from typing import Any, final
 
 import optuna
 import sqlalchemy.exc
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
-from coreml_pareto.objectives.reading import Reading, score_from_dict, score_to_dict, violation
+from coreml_pareto.objectives.catalogue import OBJECTIVES, select
+from coreml_pareto.objectives.reading import Reading, violation
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.measurements import remeasured
-from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
-from coreml_pareto.search.record import DATABASE, PLAN, SECONDS, damaged, no_run, stored_plan, studies_in
+from coreml_pareto.search.outcome import Failed, Outcome
+from coreml_pareto.search.record import DATABASE, PLAN, SECONDS, begun, damaged, no_run, stored_plan, studies_in
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.rungs import RungSampler
 from coreml_pareto.search.seeds import repetitions
+from coreml_pareto.search.storage.machine import holder_in
+from coreml_pareto.search.storage.opening import opened
 from coreml_pareto.search.tested import Look, test_readings
 from coreml_pareto.search.tested import looks as looks_of
+from coreml_pareto.search.told import AGAIN, LOST, attributes_of, result_of, value_of
 from coreml_pareto.spaces.candidate import Candidate, digest_of
+from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Knob, Space, choose_from
 
 INTERRUPTED = "interrupted"
 FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stands in line
+OWN = ("seconds",)
+"""Facts of each machine's own."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -90,10 +100,20 @@ class Asked:
 class Study:
     """One study in a run folder: ask, tell, remember."""
 
-    def __init__(self, folder: Path, plan: Plan, space: Space, *, at_work: bool = False) -> None:
-        """Open the study, or make it where there is none; of a search `at_work` it is read, and no byte is written."""
+    def __init__(
+        self, folder: Path, plan: Plan, space: Space, *, at_work: bool = False, storage: BaseStorage | None = None
+    ) -> None:
+        """Open the study, or make it where there is none; of a search `at_work` it is read, and no byte is written.
+
+        Args:
+            storage: where several machines keep it; it is there.
+        """
         self.folder, self.plan, self.space = folder, plan, space
         self.objectives = select(plan.objectives)
+        self.machine = holder_in(folder).get("machine", "") if storage else ""
+        if storage is not None:
+            self._study = self._load(storage)
+            return
         if at_work:
             self._study = self._load(_storage(folder, "?mode=ro&uri=true"))
             return
@@ -102,7 +122,7 @@ class Study:
         with _unexcited():
             self._study = self._load(_storage(folder)) if known else self._create(_storage(folder))
 
-    def _load(self, storage: optuna.storages.RDBStorage) -> optuna.Study:
+    def _load(self, storage: BaseStorage) -> optuna.Study:
         """Open the study without a write: a run folder may lie where nothing can be written."""
         return optuna.load_study(study_name=self.plan.name, storage=storage)
 
@@ -148,7 +168,8 @@ class Study:
 
         Optuna's TPE keeps away from those that are at work ("constant liar").
         """
-        seed = int(digest_of([self.plan.search.seed, self.told() + len(self._running())])[:8], 16)
+        drawn = [self.plan.search.seed, self.told() + len(self._running()), *filter(None, [self.machine])]
+        seed = int(digest_of(drawn)[:8], 16)
         with _unexcited():
             self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
             trial = self._study.ask()
@@ -161,9 +182,36 @@ class Study:
         if parent is not None:
             asked.trial.set_user_attr("parent", parent)
 
-    def tell(self, asked: Asked, outcome: Outcome, seconds: float) -> None:
-        """Record an outcome and teach it to the sampler."""
-        for name, value in _attributes(outcome, self.folder).items():
+    def tell(self, asked: Asked, outcome: Outcome, seconds: float) -> int:
+        """Record an outcome and teach it to the sampler; return the trial's number, another one where it was lost."""
+        try:
+            self._tell(asked, outcome, seconds)
+        except (UpdateFinishedTrialError, ValueError):
+            if not self._lost(asked):
+                raise
+            return self._tell_anew(asked, outcome, seconds)
+        return asked.number
+
+    def _lost(self, asked: Asked) -> bool:
+        """Whether another machine has taken this one for dead."""
+        return LOST in self._study._storage.get_trial(asked.trial._trial_id).user_attrs
+
+    def _tell_anew(self, asked: Asked, outcome: Outcome, seconds: float) -> int:
+        """Tell what was taken for lost, as another trial, in one commit."""
+        attributes = {**attributes_of(outcome, self.folder), "seconds": seconds, AGAIN: asked.number}
+        told = {**asked.trial.user_attrs, **attributes}
+        with _unexcited():
+            trial = optuna.trial.create_trial(
+                state=TrialState.FAIL if isinstance(outcome, Failed) else TrialState.COMPLETE,
+                values=None if isinstance(outcome, Failed) else [value_of(outcome, row) for row in self.objectives],
+                params=asked.trial.params, distributions=asked.trial.distributions, user_attrs=told,
+                constraints=None if isinstance(outcome, Failed) else self._violations(outcome.score),
+            )  # fmt: skip
+        storage = self._study._storage
+        return storage.get_trial_number_from_id(storage.create_new_trial(self._study._study_id, trial))
+
+    def _tell(self, asked: Asked, outcome: Outcome, seconds: float) -> None:
+        for name, value in attributes_of(outcome, self.folder).items():
             asked.trial.set_user_attr(name, value)
         asked.trial.set_user_attr("seconds", seconds)
         if isinstance(outcome, Failed):
@@ -173,12 +221,16 @@ class Study:
         for name, amount in self._violations(outcome.score).items():
             if name not in known:
                 asked.trial.set_constraint(name, amount)
-        self._study.tell(asked.trial, [_value(outcome, row) for row in self.objectives])
+        self._study.tell(asked.trial, [value_of(outcome, row) for row in self.objectives])
 
     def repeat(self, asked: Asked, of: Result) -> None:
         """Tell a candidate that was evaluated before: same outcome, no time, marked so that it counts once."""
-        asked.trial.set_user_attr("repeats", of.trial)
-        self.tell(asked, of.outcome, 0.0)
+        try:
+            asked.trial.set_user_attr("repeats", of.trial)
+            self.tell(asked, of.outcome, 0.0)
+        except UpdateFinishedTrialError:  # taken for lost meanwhile; its candidate is told
+            if asked.trial.storage.get_trial(asked.trial._trial_id).state != TrialState.FAIL:
+                raise
 
     def told(self) -> int:
         """Return the number of trials told, repetitions included: each needs a new draw."""
@@ -190,22 +242,34 @@ class Study:
         return tuple(Candidate.model_validate(trial.user_attrs["candidate"]) for trial in latest)
 
     def note(self, name: str, value: object) -> None:
-        """Keep a fact about the whole study."""
-        self._study.set_user_attr(name, value)
+        """Keep a fact about the whole study; of several machines none takes away what another one knows."""
+        if self.machine and isinstance(value, dict):
+            value = {**value, **self.facts().get(name, {})}
+        self._study.set_user_attr(self._fact(name), value)
+
+    def _fact(self, name: str) -> str:
+        return f"{name} {self.machine}" if self.machine and name in OWN else name
 
     def facts(self) -> dict[str, Any]:
         """Return the facts about the whole study."""
-        return dict(self._study.user_attrs)
+        facts = dict(self._study.user_attrs)
+        own = {name: facts.get(self._fact(name)) for name in OWN} if self.machine else {}
+        return facts | {name: value for name, value in own.items() if value is not None}
 
     def results(self) -> tuple[Result, ...]:
         """Return the told trials that count: no repetitions, no interrupted attempts."""
         facts = self.facts()
         tests, repeated = test_readings(facts), repetitions(facts)
-        return tuple(
-            _result(trial, self.folder, tests.get(trial.number), repeated.get(trial.number, {}))
-            for trial in self._told()
-            if "outcome" in trial.user_attrs and "repeats" not in trial.user_attrs
-        )
+        found = (self.result(trial, tests.get(trial.number), repeated.get(trial.number, {})) for trial in self._told())
+        return tuple(result for result in found if result is not None)
+
+    def result(
+        self, trial: FrozenTrial, test: Reading | None = None, repeated: Mapping[int, Reading] | None = None
+    ) -> Result | None:
+        """Return a told trial as a result; None of a repetition."""
+        if not trial.user_attrs.keys() & {"outcome", LOST} or "repeats" in trial.user_attrs:
+            return None
+        return result_of(trial, self.folder, test, repeated or {})
 
     def run(self) -> Run:
         """Return the study as data for people and machines, its latencies as imported measurements make them."""
@@ -252,9 +316,11 @@ def load_run(folder: Path) -> Run:
     Raises:
         UserError: there is no run in this folder, or its record is damaged.
     """
-    if not (folder / DATABASE).is_file() or not (folder / PLAN).is_file():
+    if not begun(folder) or not (folder / PLAN).is_file():
         raise no_run(folder)
     plan = stored_plan(folder / PLAN)
+    if plan.storage is not None:
+        return _shared(folder, plan)[0]
     if plan.name not in studies_in(folder / DATABASE):
         raise damaged(folder / DATABASE, f"it holds no study {plan.name!r}")
     try:
@@ -276,6 +342,11 @@ def glance(folder: Path) -> tuple[Run, dict[str, Any]] | None:
     if not (folder / PLAN).is_file():
         raise no_run(folder)
     plan = stored_plan(folder / PLAN)
+    if plan.storage is not None:
+        try:
+            return _shared(folder, plan)
+        except UserError:
+            return None
     if not (folder / DATABASE).is_file():
         return None
     try:
@@ -284,6 +355,21 @@ def glance(folder: Path) -> tuple[Run, dict[str, Any]] | None:
             return study.run(), study.facts()
     except (sqlalchemy.exc.DatabaseError, optuna.exceptions.StorageInternalError, KeyError, ValueError):
         return None
+
+
+def _shared(folder: Path, plan: Plan) -> tuple[Run, dict[str, Any]]:
+    """Read the study of a run folder from the storage that machines share.
+
+    Raises:
+        UserError: the storage is away, or the study is not in it.
+    """
+    assert plan.storage is not None
+    with opened(plan.storage) as storage:
+        try:
+            study = Study(folder, plan, plan.space(classes=2), storage=storage)
+        except KeyError:
+            raise UserError(f"The storage {plan.storage} holds no study {plan.name!r}, of which {folder} is.") from None
+        return study.run(), study.facts()
 
 
 @contextmanager
@@ -324,63 +410,3 @@ def _storage(folder: Path, mode: str = "") -> optuna.storages.RDBStorage:
 def _suggest(trial: optuna.Trial, knob: Knob) -> Any:
     """Ask the sampler for a knob. Every knob is a short list, so every knob is a category."""
     return trial.suggest_categorical(knob.name, knob.choices)
-
-
-def _value(outcome: Scored | Infeasible | Pruned, row: Objective) -> float:
-    """Return the value of an objective; the worst infinity for what is not known.
-
-    What is stopped early is told with the top-1 that its training had reached, by which it is dominated.
-    """
-    if row.reading in outcome.score:
-        return outcome.score[row.reading].value
-    if isinstance(outcome, Pruned) and outcome.curve and row.name == "accuracy":
-        return outcome.curve[-1]
-    return math.inf if row.direction == "minimize" else -math.inf
-
-
-def _attributes(outcome: Outcome, folder: Path) -> dict[str, Any]:
-    """Return an outcome as user attributes; paths are relative to the run folder, which may move."""
-    match outcome:
-        case Scored(score, package, provenance):
-            place = os.path.relpath(package, folder)
-            return {
-                "outcome": "scored",
-                "score": score_to_dict(score),
-                "package": place,
-                "provenance": dict(provenance),
-            }
-        case Infeasible(limits, score):
-            return {"outcome": "infeasible", "limits": list(limits), "score": score_to_dict(score)}
-        case Pruned(reason, score, curve):
-            known = {"reason": reason, "score": score_to_dict(score), "curve": list(curve)}
-            return {"outcome": "pruned"} | known
-        case Failed(stage, cause):
-            return {"outcome": "failed", "stage": stage, "cause": cause}
-        case _:
-            assert_never(outcome)
-
-
-def _result(trial: FrozenTrial, folder: Path, test: Reading | None, repeated: Mapping[int, Reading]) -> Result:
-    attributes = trial.user_attrs
-    return Result(
-        trial=trial.number,
-        candidate=Candidate.model_validate(attributes["candidate"]),
-        outcome=_outcome(attributes, folder),
-        test_top1=test,
-        seconds=float(attributes.get("seconds", 0.0)),
-        parent=attributes.get("parent"),
-        repeated=repeated,
-    )
-
-
-def _outcome(attributes: Mapping[str, Any], folder: Path) -> Outcome:
-    score = score_from_dict(attributes.get("score", {}))
-    match attributes["outcome"]:
-        case "scored":
-            return Scored(score, folder / attributes["package"], attributes["provenance"])
-        case "infeasible":
-            return Infeasible(tuple(attributes["limits"]), score)
-        case "pruned":
-            return Pruned(attributes["reason"], score, tuple(attributes["curve"]))
-        case _:
-            return Failed(attributes["stage"], attributes["cause"])

@@ -23,6 +23,7 @@ _PRIORITY = (
 def best_command(
     run: options.RunFolder,
     priority: Annotated[str, typer.Option(metavar="NAME", help=_PRIORITY)] = "balanced",
+    storage: options.Storage = None,
     as_json: options.Json = False,
     max_size: options.MaxSize = None,
     max_latency: options.MaxLatency = None,
@@ -41,6 +42,7 @@ def best_command(
     from coreml_pareto.search.choose import Recommendation, check_priority, recommend
     from coreml_pareto.search.noise import shares
     from coreml_pareto.search.report.words import refusal
+    from coreml_pareto.search.storage.packages import bring
     from coreml_pareto.search.study import load_run
 
     check_priority(priority)
@@ -60,6 +62,7 @@ def best_command(
         typer.echo("\n".join(refusal(record, answer)), err=True)
         raise typer.Exit(options.NOTHING_FITS)
     drawn = shares(record, answer.objectives, limits, strict)
+    bring([answer.chosen, *(other.result for other in answer.runners_up)])
     if as_json:
         _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)], drawn)
     else:

@@ -19,6 +19,7 @@ def device_kit_command(
     units: Annotated[str, typer.Option("--compute-units", metavar="NAMES", help=_UNITS)] = (
         "ALL,CPU_AND_NE,CPU_AND_GPU,CPU_ONLY"
     ),
+    storage: options.Storage = None,
 ) -> None:
     """Write an app with the packages of a search's front and a calibration set; it measures and exports one JSON file.
 

@@ -22,6 +22,7 @@ def front_command(
     run: options.RunFolder,
     objectives: Annotated[str | None, typer.Option(metavar="NAMES", help=_OBJECTIVES)] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help=_PLOT)] = None,
+    storage: options.Storage = None,
     as_json: options.Json = False,
     max_size: options.MaxSize = None,
     max_latency: options.MaxLatency = None,
@@ -39,6 +40,7 @@ def front_command(
     from coreml_pareto.search.choose import front
     from coreml_pareto.search.noise import shares
     from coreml_pareto.search.rows import rows
+    from coreml_pareto.search.storage.packages import bring
     from coreml_pareto.search.study import load_run
 
     names = options.names_of(objectives)
@@ -53,6 +55,7 @@ def front_command(
     limits = {**record.limits, **given}
     found = front(record, names, limits, strict)
     drawn = shares(record, names, limits, strict)
+    bring(found)
     if as_json:
         options.print_json(rows(found, record, drawn))
     else:

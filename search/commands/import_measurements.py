@@ -33,6 +33,7 @@ def import_measurements_command(
     schema: Annotated[
         bool, typer.Option("--schema", is_eager=True, callback=_print_schema, help="Print the JSON Schema of a file.")
     ] = False,
+    storage: options.Storage = None,
 ) -> None:
     """Check measurements of devices, keep them, correct the devices' estimates, and show the error before and after.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -80,7 +81,24 @@ Labels = Annotated[
         help="Packages without labels: one class per line, in the order of the outputs.",
     ),
 ]  # fmt: skip
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage", metavar="URL", callback=lambda url: _remember(url),
+        help="Of a run that machines share: where its study lies, password included, as in COREML_PARETO_STORAGE.",
+    ),
+]  # fmt: skip
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+def _remember(url: str | None) -> str | None:
+    """Give this command the environment that the option stands for."""
+    if url is not None:
+        from coreml_pareto.search.storage.address import VARIABLE, parse
+
+        parse(url)
+        os.environ[VARIABLE] = url
+    return url
 
 
 def limits_of(

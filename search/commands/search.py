@@ -13,6 +13,9 @@ _STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, co
 _DATA = "Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
 _RUN = "The run folder; the same command goes on where it stopped. [runs/STUDY]"
 _STORE = "A folder or URL (s3://bucket/store) of results that runs and machines share."
+_STORAGE = (
+    "postgresql://… | mysql://… | grpc://host:port: the study of several machines; needs a --store that they share."
+)
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
 _TRIALS = "Packages scored or refused by a limit; those stopped early and failures do not count."
@@ -27,6 +30,7 @@ def search_command(
     data: Annotated[str | None, typer.Option(help=_DATA)] = None,
     run: Annotated[Path | None, typer.Option(help=_RUN)] = None,
     store: Annotated[str | None, typer.Option(metavar="DIR|URL", help=_STORE)] = None,
+    storage: Annotated[str | None, typer.Option(metavar="URL", help=_STORAGE)] = None,
     trials: Annotated[int | None, typer.Option(min=1, help=_TRIALS, rich_help_panel="Budget")] = None,
     timeout: Annotated[str | None, typer.Option(help="Wall-clock: 30m, 8h.", rich_help_panel="Budget")] = None,
     max_size: Annotated[str | None, typer.Option(help="e.g. 10MB", rich_help_panel="Limits")] = None,
@@ -55,6 +59,8 @@ def search_command(
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
     from coreml_pareto.search.session import search
+    from coreml_pareto.search.storage.address import check_environment
+    from coreml_pareto.search.storage.machine import host
     from coreml_pareto.spaces.errors import UserError
 
     limits = {
@@ -67,6 +73,7 @@ def search_command(
     overrides = _given(
         data=data,
         store=store,
+        storage=storage,
         strict=strict or None,
         limits=_given(**limits),
         target=_given(device=device, os=ios, compute_units=compute_units),
@@ -76,7 +83,9 @@ def search_command(
     plan = load_plan(study, overrides)
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
-    folder = run or Path("runs") / plan.name
+    if plan.storage is not None:
+        check_environment(plan.storage)
+    folder = run or Path("runs") / (plan.name if plan.storage is None else f"{plan.name}-{host()}")
     _refuse_inside_data(folder, plan.data, "run folder", "--run")
     if plan.store is not None and "://" not in plan.store:
         _refuse_inside_data(Path(plan.store).expanduser(), plan.data, "store", "--store")

@@ -17,6 +17,7 @@ _FOLLOW = "Look again every two seconds, until no search is at work (Ctrl-C leav
 def status_command(
     run: options.RunFolder,
     follow: Annotated[bool, typer.Option("--follow", help=_FOLLOW)] = False,
+    storage: options.Storage = None,
     as_json: options.Json = False,
 ) -> None:
     """Tell what a search does: at work or not, trials by outcome, time left, front so far, failures, where time went.

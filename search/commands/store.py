@@ -147,7 +147,7 @@ def verify_store_command(
 def _open(where: str | None) -> _Place:
     """The store that is meant; UserError where there is none."""
     from coreml_pareto.search.store import Folder, open_shelf
-    from coreml_pareto.search.store.address import RECORD
+    from coreml_pareto.search.store.address import is_run
 
     text = where or str(Path(typer.get_app_dir("coreml-pareto")) / "store")
     shelf = open_shelf(text)
@@ -156,7 +156,7 @@ def _open(where: str | None) -> _Place:
     if not (shelf.root / ".work").is_dir():
         raise UserError(f"There is no store in {text}: give the folder or URL of `search --store`, or a run folder.")
     run = shelf.root.absolute().parent
-    return _Place(shelf, run if shelf.root.name == "store" and (run / RECORD).is_file() else None)
+    return _Place(shelf, run if shelf.root.name == "store" and is_run(run) else None)
 
 
 def _held(runs: Iterable[Path]) -> dict[str, set[Name]]:

@@ -25,6 +25,7 @@ from coreml_pareto.objectives.program import Program, content_digest, costs, loa
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.storage.packages import at_hand
 from coreml_pareto.search.store import Store
 from coreml_pareto.spaces.compression import describe
 from coreml_pareto.spaces.errors import UserError
@@ -150,7 +151,7 @@ def _front(run: Run) -> Iterator[_Item]:
 
 
 def _existing(package: Path) -> Path:
-    if not package.is_dir():
+    if not at_hand(package):
         raise UserError(f"a device kit holds the saved packages; {package} is gone; restore it, or search again")
     return package
 

@@ -27,7 +27,7 @@ from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.stages.inherit import inherit
 from coreml_pareto.search.stages.loss import FeatureMatcher, hard_loss, soft_loss, weighted
 from coreml_pareto.search.stages.trained import Trained
-from coreml_pareto.search.store import TRAINING_TOOLS, Store, stage_key
+from coreml_pareto.search.store import CHECKPOINT, TRAINING_TOOLS, Store, stage_key
 from coreml_pareto.spaces.candidate import Network, Recipe, digest_of
 from coreml_pareto.spaces.families import normalisation
 from coreml_pareto.spaces.weights import RANDOM, Initial, initialise, state_digest
@@ -210,7 +210,7 @@ class Training:
         self.matcher = self._feature_matcher()
         if inference and not (self.matcher or recipe.hard_weight or recipe.soft_weight):
             self.recipe = recipe.model_copy(update={"hard_weight": 1.0})  # else nothing would be left to learn from
-        self.data = trainer.data
+        self.data, self.parking = trainer.data, trainer.store.parking
         self.policy: Policy = default_policy(trainer.data.flip_safe, network.resolution)
         self.mean, self.std = normalisers(network, self.device)
         self.draws = torch.Generator().manual_seed(seed)
@@ -241,7 +241,7 @@ class Training:
 
     def drop_checkpoint(self) -> None:
         """Forget the last epoch: the training is finished and kept elsewhere."""
-        (self.work / "checkpoint.pt").unlink(missing_ok=True)
+        (self.work / CHECKPOINT).unlink(missing_ok=True)
 
     def _run(self) -> None:
         self._restore()
@@ -335,11 +335,15 @@ class Training:
         }
 
     def _checkpoint(self) -> None:
-        save(self._state(), self.work / "checkpoint.pt")
+        save(self._state(), self.work / CHECKPOINT)
+        if self.parking:
+            self.parking.park(self.work)
 
     def _restore(self) -> None:
         torch.manual_seed(self.order.initial_seed())  # dropout draws from the global generator
-        state = restore(self.work / "checkpoint.pt")
+        if self.parking:
+            self.parking.fetch(self.work)
+        state = restore(self.work / CHECKPOINT)
         if state is None:
             return
         self.module.load_state_dict(state["module"])

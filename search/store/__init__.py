@@ -10,11 +10,13 @@ from coreml_pareto.search.store.files import write_atomically, write_whole
 from coreml_pareto.search.store.folder import Folder
 from coreml_pareto.search.store.keys import TOOLS, TRAINING_TOOLS, installed_version, stage_key, tool_versions
 from coreml_pareto.search.store.manifest import MANIFEST, Damaged, Manifest
+from coreml_pareto.search.store.parking import CHECKPOINT
 from coreml_pareto.search.store.produce import Store
 from coreml_pareto.search.store.remote import Remote
 from coreml_pareto.search.store.shelf import Artifact, Leftover, Shelf
 
 __all__ = [
+    "CHECKPOINT",
     "MANIFEST",
     "TOOLS",
     "TRAINING_TOOLS",

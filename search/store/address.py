@@ -9,8 +9,8 @@ from coreml_pareto.search.store.remote import Remote
 from coreml_pareto.search.store.shelf import Shelf
 from coreml_pareto.spaces.errors import UserError
 
-RECORD = "study.db"
-"""By this file a run folder is known; its results lie in `store`."""
+RECORD, MACHINE = "study.db", "machine.json"
+"""By one of these files a run folder is known; its results lie in `store`."""
 
 
 def open_shelf(text: str) -> Shelf:
@@ -21,7 +21,7 @@ def open_shelf(text: str) -> Shelf:
     """
     if "://" not in text or text.startswith("file://"):
         path = Path(text.removeprefix("file://")).expanduser()
-        return Folder(path / "store" if (path / RECORD).is_file() else path)
+        return Folder(path / "store" if is_run(path) else path)
     from fsspec.core import url_to_fs
 
     scheme = text.partition("://")[0]
@@ -32,6 +32,11 @@ def open_shelf(text: str) -> Shelf:
     except ValueError as error:
         raise UserError(f"A store is a folder or a URL such as s3://bucket/store; got {text!r}: {error}.") from error
     return Remote(fs, root.rstrip("/"), text)
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a run."""
+    return any((folder / name).is_file() for name in (RECORD, MACHINE))
 
 
 def require_usable(shelf: Shelf) -> None:

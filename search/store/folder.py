@@ -16,12 +16,13 @@ from pathlib import Path
 from typing import final
 
 from coreml_pareto.search.lock import held
-from coreml_pareto.search.store.files import sync
+from coreml_pareto.search.store.files import sync, write_whole
 from coreml_pareto.search.store.keys import is_key
 from coreml_pareto.search.store.manifest import MANIFEST, Damaged, Manifest
 from coreml_pareto.search.store.shelf import Artifact, Leftover
 
 LOCKED = ".lock"
+PARKED = "checkpoint"
 
 
 @final
@@ -117,6 +118,22 @@ class Folder:
             else:
                 sync(path.parent)
                 return True
+
+    def park(self, name: str, file: Path) -> None:
+        """Write it beside the work in progress; as such `leftovers` count it."""
+        write_whole(self.work(f"parked-{name}") / PARKED, file.read_bytes())
+
+    def fetch_parked(self, name: str, to: Path) -> bool:
+        """Copy it out, visible whole."""
+        try:
+            write_whole(to, (self.root / ".work" / f"parked-{name}" / PARKED).read_bytes())
+        except FileNotFoundError:
+            return False
+        return True
+
+    def unpark(self, name: str) -> None:
+        """Take the folder away."""
+        shutil.rmtree(self.root / ".work" / f"parked-{name}", ignore_errors=True)
 
     def _whole(self, stage: str, key: str) -> bool:
         try:

@@ -22,6 +22,7 @@ from coreml_pareto.search.store.disk import require_disk
 from coreml_pareto.search.store.files import sync
 from coreml_pareto.search.store.folder import Folder
 from coreml_pareto.search.store.manifest import Damaged, Manifest
+from coreml_pareto.search.store.parking import Parking
 from coreml_pareto.search.store.shelf import Artifact, Shelf
 
 log = logging.getLogger(__name__)
@@ -41,18 +42,25 @@ class Store:
         shared: where other runs and machines find them, too.
         waiting: called twice a second while another process makes what is wanted; what it raises ends the wait.
         tell: told in a line of results that were damaged and of a shared store that does not answer.
+        parks: whether checkpoints are shared, too, for other machines to go on from.
     """
 
     root: Path
     shared: Shelf | None = None
     waiting: Callable[[], None] = _nothing
     tell: Callable[[str], None] = log.warning
+    parks: bool = False
     _told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
     def own(self) -> Folder:
         """The run's own results."""
         return Folder(self.root)
+
+    @cached_property
+    def parking(self) -> Parking | None:
+        """Where checkpoints of work in progress are parked for other machines, if they are."""
+        return Parking(self.shared, self._without) if self.parks and self.shared is not None else None
 
     def find(self, stage: str, key: str) -> Path | None:
         """Return the finished result, or None; one that is damaged is removed and counts as none."""
@@ -82,7 +90,10 @@ class Store:
             if not _finished(work):  # else it was killed in the moment of publishing
                 make(work)
                 _seal(work, about)
-            return self._publish(stage, key, work)
+            published = self._publish(stage, key, work)
+            if self.parking:
+                self.parking.clear(work.name)
+            return published
 
     def _publish(self, stage: str, key: str, work: Path) -> Path:
         if self.shared is not None and not self._share(stage, key, work):

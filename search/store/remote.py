@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, final
 
+from coreml_pareto.search.store.files import write_whole
 from coreml_pareto.search.store.keys import is_key
 from coreml_pareto.search.store.manifest import MANIFEST, Damaged, Manifest
 from coreml_pareto.search.store.shelf import Artifact, Leftover
@@ -74,6 +75,29 @@ class Remote:
             self.fs.rm(folder, recursive=True)
             return False
         return True
+
+    def park(self, name: str, file: Path) -> None:
+        """Upload it, as an attempt without a manifest; object stores show a file when it is whole."""
+        self.fs.makedirs(self._parked(name).rpartition("/")[0], exist_ok=True)
+        self.fs.put_file(str(file), self._parked(name))
+
+    def fetch_parked(self, name: str, to: Path) -> bool:
+        """Download it, visible whole."""
+        try:
+            write_whole(to, self.fs.cat_file(self._parked(name)))
+        except FileNotFoundError:
+            return False
+        return True
+
+    def unpark(self, name: str) -> None:
+        """Take it away."""
+        self.fs.invalidate_cache()
+        if self.fs.exists(self._parked(name)):
+            self.fs.rm_file(self._parked(name))
+
+    def _parked(self, name: str) -> str:
+        stage, _, key = name.rpartition("-")
+        return f"{self._folder(stage, key)}/parked/checkpoint"
 
     def remove(self, artifact: Artifact) -> None:
         """Take a result away, its manifest first."""

@@ -63,6 +63,15 @@ class Shelf(Protocol):
     def publish(self, stage: str, key: str, result: Path) -> bool:
         """Copy a finished folder in, visible whole or not at all; False where another process was first."""
 
+    def park(self, name: str, file: Path) -> None:
+        """Copy a file of work in progress in, visible whole; the one before it goes."""
+
+    def fetch_parked(self, name: str, to: Path) -> bool:
+        """Copy the parked file of a work out, visible whole; False where there is none."""
+
+    def unpark(self, name: str) -> None:
+        """Take a parked file away, if there is one."""
+
     def remove(self, artifact: Artifact) -> None:
         """Take a result away, its manifest first."""
 

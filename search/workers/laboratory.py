@@ -44,5 +44,6 @@ def open_for_worker(order: Order, talk: Talk) -> Laboratory:
             "restore it, or search in another --run folder."
         )
     evidence = kept_evidence(order.run, order.plan.target.resolve())
-    store = Store(order.run / STORE, shared(order.plan, order.run), talk.waiting, talk.note)
+    shelf, several = shared(order.plan, order.run), order.plan.storage is not None
+    store = Store(order.run / STORE, shelf, talk.waiting, talk.note, parks=several)
     return open_laboratory(order.plan, data, store, talk.announce, evidence)

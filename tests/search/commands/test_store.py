@@ -18,7 +18,7 @@ from coreml_pareto.search.lock import LOCK, sole_search
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.store import MANIFEST, Folder, Manifest, Remote, Store
-from coreml_pareto.search.store.address import RECORD
+from coreml_pareto.search.store.address import MACHINE, RECORD
 from coreml_pareto.spaces.errors import UserError
 
 DAY = 86400.0
@@ -260,6 +260,6 @@ def test_the_users_own_store_is_meant_where_none_is_named(
 
 
 def test_the_record_of_a_run_has_one_name() -> None:
-    assert RECORD == record.DATABASE
+    assert (RECORD, MACHINE) == (record.DATABASE, record.MACHINE)
     with pytest.raises(UserError, match="no run folder"):
         study.load_run(Path("/nowhere"))

@@ -1,0 +1,362 @@
+"""Two machines of one study in one process: what they know of each other, and what becomes of the work of a dead one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from optuna.storages import InMemoryStorage
+from optuna.trial import TrialState
+
+from coreml_pareto.objectives.reading import exact
+from coreml_pareto.search.config import Plan, dump_plan, load_plan
+from coreml_pareto.search.outcome import Failed, Infeasible, Scored
+from coreml_pareto.search.record import PLAN, REQUEST
+from coreml_pareto.search.run import Result
+from coreml_pareto.search.storage import agreement, lease
+from coreml_pareto.search.storage.address import parse
+from coreml_pareto.search.storage.lease import LEASE
+from coreml_pareto.search.storage.patience import patient
+from coreml_pareto.search.storage.peers import ASIDE, RETRIES, Peers
+from coreml_pareto.search.study import INTERRUPTED, Asked, Study
+from coreml_pareto.search.told import AGAIN, LOST, MACHINE_STAGE
+from coreml_pareto.spaces.candidate import Candidate
+
+SECTIONS: dict[str, Any] = {
+    "name": "common",
+    "data": "digits",
+    "store": "/nowhere/shared",
+    "networks": {"backbones": ["mobilenetv3_small"], "width": [0.35, 0.5, 1.0], "resolution": [32, 48]},
+    "training": {"epochs": [4]},
+    "search": {"sampler": "random", "trials": 15},
+}
+SCORE = {name: exact(0.5, "1") for name in ("top1", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")}
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(lease, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+class Machine:
+    """A machine without a laboratory: what it is asked is evaluated by the test."""
+
+    def __init__(self, folder: Path, study: Study) -> None:
+        self.folder, self.study, self.peers = folder, study, Peers(study)
+        self.seen = self.peers.known()
+
+    def ask(self) -> tuple[Asked, bool]:
+        asked = self.study.ask()
+        return asked, self.peers.taken(asked, [])
+
+    def tell(self, asked: Asked, failed: bool = False) -> Result:
+        outcome = (
+            Failed("training", "nan") if failed else Scored(SCORE, self.folder / "store/package/01/m.mlpackage", {})
+        )
+        number = self.study.tell(asked, outcome, 1.0)
+        self.peers.told(asked, number)
+        self.seen[asked.candidate.digest] = Result(number, asked.candidate, outcome)
+        return self.seen[asked.candidate.digest]
+
+    def hear(self) -> list[Result]:
+        heard = list(self.peers.hear(self.seen))
+        self.seen |= {result.candidate.digest: result for result in heard if not self.peers.again(result)}
+        return heard
+
+    def die(self) -> None:
+        self.peers._keeper.close()
+
+    @property
+    def trials(self) -> list[Any]:
+        return self.study._study.get_trials()
+
+
+@pytest.fixture(params=["memory", "proxy", "postgresql"])
+def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
+    """machines(name) joins the common study with a run folder of this name."""
+    if request.param == "memory":
+        common = InMemoryStorage()
+        address = "postgresql://me@db/birds"
+    elif request.param == "proxy":
+        address = request.getfixturevalue("proxy")(f"sqlite:///{tmp_path / 'behind.db'}")
+    else:
+        address = request.getfixturevalue("database")
+    plan = load_plan(None, SECTIONS | {"storage": address})
+    joined: list[Machine] = []
+
+    def join(name: str) -> Machine:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        where = parse(address)
+        storage = (
+            patient(common, where, 60.0, print)
+            if request.param == "memory"
+            else request.getfixturevalue("open_at")(address, 60.0, print)
+        )
+        _begin(plan, folder, storage)
+        joined.append(Machine(folder, Study(folder, plan, plan.space(10), storage=storage)))
+        return joined[-1]
+
+    yield join
+    for machine in joined:
+        machine.die()
+
+
+def _begin(plan: Plan, folder: Path, storage: Any) -> None:
+    (folder / PLAN).write_text(dump_plan(plan))
+    (folder / REQUEST).write_text("{}")
+    agreement.holder(folder)
+    agreement._made(storage, plan)
+
+
+def _silence(clock: Clock, *alive: Machine) -> None:
+    """Let the living renew and look until a lease that nobody renews has expired."""
+    for _ in range(int(lease.EXPIRES / lease.BEAT) + 3):
+        clock.now += lease.BEAT
+        for machine in alive:
+            machine.peers._keeper.beat()
+
+
+def _numbers(results: list[Result]) -> list[int]:
+    return [result.trial for result in results]
+
+
+def test_what_one_tells_the_other_hears_once(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    asked, taken = a.ask()
+    assert not taken
+    b.hear()
+    assert {n: o.candidate for n, o in b.peers.elsewhere.items()} == {asked.number: asked.candidate}
+    told = a.tell(asked)
+    (heard,) = b.hear()
+    assert (heard.trial, heard.candidate, heard.score.keys()) == (told.trial, asked.candidate, SCORE.keys())
+    assert isinstance(heard.outcome, Scored)
+    assert heard.outcome.package == b.folder / "store/package/01/m.mlpackage"  # in its own folder, where it is fetched
+    assert not b.hear() and not a.hear() and not b.peers.elsewhere and not a.peers.elsewhere
+    assert set(machines("c").seen) == {asked.candidate.digest}
+
+
+def test_two_draw_differently_from_the_same_study(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    assert a.study.machine != b.study.machine and a.study.machine
+
+
+def test_who_finds_its_candidate_at_work_steps_aside_and_is_told_as_its_repetition(
+    machines: Callable[[str], Machine],
+) -> None:
+    a, b = machines("a"), machines("b")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    (first, taken), (second, aside) = a.ask(), b.ask()
+    assert (first.candidate, second.candidate, taken, aside) == (candidate, candidate, False, True)
+    assert b.peers.left_alone([second], [], b.seen) is None
+    result = a.tell(first)
+    assert _numbers(b.hear()) == [first.number]
+    assert b.peers.left_alone([second], [], b.seen) is None
+    b.study.repeat(second, result)
+    assert [trial.state for trial in a.trials] == [TrialState.COMPLETE] * 2 and not a.hear()
+    assert a.trials[1].user_attrs["repeats"] == first.number and len(a.study.results()) == 1
+
+
+def test_a_lost_trial_stays_as_failed_and_its_candidate_is_asked_again(
+    machines: Callable[[str], Machine], clock: Clock
+) -> None:
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    a.study.inherits(asked, "0123456789abcdef")
+    a.die()
+    _silence(clock, b)
+    (lost,) = b.hear()
+    assert isinstance(lost.outcome, Failed) and lost.outcome.stage == MACHINE_STAGE
+    assert "gave no sign of life for 60 s" in lost.outcome.cause and b.peers.again(lost)
+    again, taken = b.ask()
+    assert (again.candidate, again.number, taken) == (asked.candidate, 1, False)
+    assert b.peers.heritage(again, None) == "0123456789abcdef"  # else it would be another training
+    b.tell(again)
+    assert not b.hear() and [r.trial for r in b.study.results()] == [0, 1]
+    assert [trial.state for trial in b.trials] == [TrialState.FAIL, TrialState.COMPLETE]
+    assert b.trials[1].user_attrs[AGAIN] == 0
+
+
+def test_nobody_is_lost_who_renews_or_while_the_storage_is_away(
+    machines: Callable[[str], Machine], clock: Clock
+) -> None:
+    a, b = machines("a"), machines("b")
+    a.ask()
+    _silence(clock, a, b)
+    assert not b.hear() and len(b.peers.elsewhere) == 1
+    clock.now += 3600  # nobody renews, nobody looks
+    b.peers._keeper.beat()
+    assert not b.hear() and len(b.peers.elsewhere) == 1
+
+
+def test_a_candidate_that_every_machine_dies_of_is_given_up(machines: Callable[[str], Machine], clock: Clock) -> None:
+    watcher, candidates = machines("watcher"), set[str]()
+    for attempt in range(1 + RETRIES):
+        victim = machines(f"victim-{attempt}")
+        asked, taken = victim.ask()
+        assert not taken
+        candidates.add(asked.candidate.digest)
+        victim.die()
+        _silence(clock, watcher)
+        (lost,) = watcher.hear()
+        assert watcher.peers.again(lost) == (attempt < RETRIES)
+    assert len(candidates) == 1 and candidates == set(watcher.seen)
+    assert not watcher.study.waiting() and set(machines("late").seen) == candidates
+
+
+def test_two_that_clear_up_after_a_third_ask_its_candidate_once(
+    machines: Callable[[str], Machine], clock: Clock
+) -> None:
+    a, b, c = machines("a"), machines("b"), machines("c")
+    asked, _ = a.ask()
+    a.die()
+    _silence(clock, b, c)
+    assert _numbers(b.hear()) == _numbers(c.hear()) == [asked.number]
+    assert b.study.waiting() == (asked.candidate,)
+
+
+def test_who_dies_while_clearing_up_loses_nothing(
+    machines: Callable[[str], Machine], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It told the trial as lost, and died before it put the candidate in line."""
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    a.die()
+    _silence(clock, b)
+    with monkeypatch.context() as dying:
+        dying.setattr(Peers, "_line_up", lambda *_: None)
+        assert len(b.hear()) == 1
+    b.die()
+    assert not b.study.waiting()
+    c = machines("c")
+    c.hear()
+    assert c.study.waiting() == (asked.candidate,)
+
+
+def test_one_that_stepped_aside_takes_up_what_was_lost(machines: Callable[[str], Machine], clock: Clock) -> None:
+    """Of two that stepped aside the lower one; the candidate is not put in line beside."""
+    a, b, c = machines("a"), machines("b"), machines("c")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    for machine in (a, b, c):
+        machine.study.enqueue(candidate)
+    (_, taken), (second, aside), (third, too) = a.ask(), b.ask(), c.ask()
+    assert (taken, aside, too) == (False, True, True)
+    a.die()
+    _silence(clock, b, c)
+    b.hear()
+    c.hear()
+    assert not b.study.waiting()
+    assert c.peers.left_alone([third], [], c.seen) is None
+    assert b.peers.left_alone([second], [candidate], b.seen) is None  # b has another trial of it at work itself
+    assert b.peers.left_alone([second], [], b.seen) is second
+    c.hear()
+    assert c.peers.left_alone([third], [], c.seen) is None  # b is at work on it now
+
+
+def test_one_that_stepped_aside_and_died_was_no_attempt(machines: Callable[[str], Machine], clock: Clock) -> None:
+    a, b = machines("a"), machines("b")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    a.ask()
+    second, _ = b.ask()
+    b.die()
+    _silence(clock, a)
+    assert not a.hear() and not a.study.waiting()
+    assert a.trials[second.number].state == TrialState.FAIL and INTERRUPTED in a.trials[second.number].user_attrs
+
+
+def test_who_was_taken_for_dead_and_tells_after_all_loses_nothing(
+    machines: Callable[[str], Machine], clock: Clock
+) -> None:
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    _silence(clock, b)  # a is suspended
+    b.hear()
+    told = a.tell(asked)
+    assert told.trial != asked.number
+    (heard,) = b.hear()
+    assert (heard.trial, heard.candidate) == (told.trial, asked.candidate) and isinstance(heard.outcome, Scored)
+    last = b.trials[told.trial]
+    assert last.state == TrialState.COMPLETE and last.params == b.trials[asked.number].params
+    assert last.constraints == {} and LOST not in last.user_attrs
+    repetition, _ = b.ask()  # the one that was put in line meanwhile
+    assert repetition.candidate == asked.candidate and repetition.candidate.digest in b.seen
+
+
+def test_a_trial_half_told_by_one_that_died_counts_as_lost(machines: Callable[[str], Machine], clock: Clock) -> None:
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    asked.trial.set_user_attr("outcome", "scored")  # and no score
+    a.die()
+    _silence(clock, b)
+    (lost,) = b.hear()
+    assert isinstance(lost.outcome, Failed) and b.study.waiting() == (asked.candidate,)
+
+
+def test_a_trial_nobody_took_is_forgotten(machines: Callable[[str], Machine], clock: Clock) -> None:
+    """Its machine died between making it and knowing what it is."""
+    a, b = machines("a"), machines("b")
+    a.study._study.ask()
+    _silence(clock, b)
+    assert not b.hear() and not b.study.waiting() and not b.study.results()
+    assert INTERRUPTED in b.trials[0].user_attrs and b.trials[0].state == TrialState.FAIL
+
+
+def test_the_same_folder_knows_its_own_dead_at_once(machines: Callable[[str], Machine]) -> None:
+    a = machines("a")
+    asked, _ = a.ask()
+    a.die()
+    again = machines("a")
+    assert again.peers.recover() == 1
+    (lost,) = again.hear()
+    assert lost.trial == asked.number and again.study.waiting() == (asked.candidate,)
+    b = machines("b")
+    b.ask()
+    assert machines("a").peers.recover() == 0
+
+
+def test_who_leaves_hands_its_work_over(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    a.study.inherits(asked, "0123456789abcdef")
+    a.peers.close([asked])
+    assert not b.hear() and b.study.waiting() == (asked.candidate,)
+    again, taken = b.ask()
+    assert (again.number, again.candidate, taken) == (asked.number, asked.candidate, False)
+    assert b.peers.heritage(again, None) == "0123456789abcdef"
+    stored = b.trials[again.number].system_attrs
+    assert stored[LEASE]["machine"] == b.study.machine and not stored.get(ASIDE)
+    b.tell(again)
+    assert len(b.study.results()) == 1
+
+
+def test_facts_are_common_and_seconds_are_not(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    a.study.note("seconds", 5.0)
+    assert (a.study.facts().get("seconds"), b.study.facts().get("seconds")) == (5.0, None)
+    a.study.note("test_top1", {"1": "a"})
+    b.study.note("test_top1", {"2": "b", "1": "other"})
+    assert a.study.facts()["test_top1"] == {"1": "a", "2": "b"}
+
+
+def test_infeasible_and_failed_are_heard_too(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    (asked, _), (other, _) = a.ask(), a.ask()
+    outcome = Infeasible(("size",), {"size_bytes": exact(9.0, "B")})
+    a.peers.told(asked, a.study.tell(asked, outcome, 0.0))
+    a.tell(other, failed=True)
+    assert [type(result.outcome) for result in b.hear()] == [Infeasible, Failed]
+    assert all(isinstance(result.candidate, Candidate) for result in b.seen.values()) and len(b.seen) >= 1
