@@ -34,6 +34,7 @@ from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.choose import front, recommend
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.gate import Gate
+from coreml_pareto.search.origin import Origin
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.record import DATABASE, PLAN
@@ -117,7 +118,7 @@ def _proposals(study: Study, draws: random.Random) -> tuple[Proposals, dict[str,
     reader, seen = _Formula(draws), {result.candidate.digest: result for result in study.results()}
     chooser = Acquisition(study.plan, study.space, reader, Images(2000, 2000))
     gate = Gate(study.plan, study.space, reader, 2000)  # type: ignore[arg-type]
-    return Proposals(study.plan, study.space, study, reader, gate, chooser, seen, {}), seen  # type: ignore[arg-type]
+    return Proposals(study.plan, study.space, study, reader, gate, chooser, seen, {}, Origin()), seen  # type: ignore[arg-type]
 
 
 def _training(study: Study, proposals: Proposals, seen: dict[str, Result], draws: random.Random, folder: Path) -> int:
@@ -189,7 +190,7 @@ def build(folder: Path, trials: int, *, whole: bool = False) -> Study:
                 params=params,
                 distributions=knobs,
                 user_attrs=attributes,
-                constraints=study._violations(outcome.score),
+                constraints=study._violations(outcome.score, plan),
             )
         )
     return study

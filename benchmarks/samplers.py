@@ -34,10 +34,12 @@ from coreml_pareto.objectives.reading import Reading, Score, exact
 from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import TRAINING
+from coreml_pareto.search.origin import Origin
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import SAMPLERS, Asked, Study
+from coreml_pareto.search.samplers import SAMPLERS
+from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network
 from coreml_pareto.spaces.compression import spell
 
@@ -116,7 +118,7 @@ def run(table: Table, sampler: str, seed: int, trainings: int) -> list[Point]:
         running: dict[int, Asked] = {}
         gate = Gate(plan, space, table, IMAGES.validation)  # type: ignore[arg-type]
         chooser = Acquisition(plan, space, table, IMAGES)
-        proposals = Proposals(plan, space, study, table, gate, chooser, seen, running)  # type: ignore[arg-type]
+        proposals = Proposals(plan, space, study, table, gate, chooser, seen, running, Origin())  # type: ignore[arg-type]
         while len(seen) < len(table.rows) * len(space.compressions):
             proposals.next()
             asked = study.ask(proposals.rung)

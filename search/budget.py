@@ -91,7 +91,7 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
         say: told what is decided.
         spent: gives the seconds of the timeout that are gone.
     """
-    plan = _with_batch(_with_resolutions(plan, data), data)
+    plan = suited(plan, data)
     classes = len(data.classes)
     for network in (*plan.space(classes).networks(), *teacher_networks(plan, classes)):
         check_input(network)
@@ -102,6 +102,11 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
     if plan.training.epochs == AUTO:
         plan = _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
     return _quickest_first(plan, classes, size)
+
+
+def suited(plan: Plan, data: DataSet) -> Plan:
+    """Return the plan with what follows from the pictures alone decided: input sizes and the batch."""
+    return _with_batch(_with_resolutions(plan, data), data)
 
 
 def training_seconds(plan: Plan, data: DataSet) -> tuple[Network, float]:

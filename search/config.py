@@ -231,6 +231,9 @@ class Plan(Section):
         default=None,
         description="where several machines keep the study, such as postgresql://user@host/database, or null",
     )
+    origin: str | None = Field(
+        default=None, description="the folder of a run whose trained networks are candidates first, or null"
+    )
     splits: Splits = Splits()
     networks: Networks = Networks()
     distillation: DistillationSpace = DistillationSpace()
@@ -365,7 +368,16 @@ def load_plan(study: str | None, overrides: Mapping[str, Any] | None = None) -> 
         raise UserError(
             f"{place} must be a mapping of keys such as data, networks, limits; got {type(content).__name__}."
         )
-    content = _merged(_named(content, study), overrides or {})
+    return plan_of(_named(content, study), place, overrides)
+
+
+def plan_of(content: Mapping[str, Any], place: str, overrides: Mapping[str, Any] | None = None) -> Plan:
+    """Return a study from plain values, `overrides` laid over them; `place` names them in a refusal.
+
+    Raises:
+        UserError: an unknown key, an illegal value.
+    """
+    content = _merged(content, overrides or {})
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -423,4 +435,4 @@ def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-__all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "presets"]
+__all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "plan_of", "presets"]

@@ -7,6 +7,7 @@ from start to end) and `event`; the rest depends on the event:
 |---------------|----------------------------------------------------------------------------------------------------------|
 | `started`     | a session begins: its budget, results so far, seconds spent on reading and planning                      |
 | `planned`     | nothing is left open: what the space holds                                                               |
+| `terms`       | the run goes on with other limits, objectives or another device: what changed, trials told again by kind |
 | `asked`       | a trial: candidate in words, seconds of the asking                                                       |
 | `stage_begun`, `stage_ended` | of a trial: `probe`, `teacher`, `training`, `package`, `fine-tuning`, `score`; seconds    |
 |               | of a finalist: `repetition`                                                                              |
@@ -27,11 +28,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
 from uuid import uuid4
+
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
 
 EVENTS = "events.jsonl"
 SCHEMA = 1
@@ -83,6 +86,17 @@ def read_events(folder: Path) -> Iterator[Event]:
                 yield event
 
 
+def volumes(events: Iterable[Event]) -> list[tuple[float, float]]:
+    """Return (clock, hypervolume) of each new front; those on earlier terms cannot be compared, and are left out."""
+    found: list[tuple[float, float]] = []
+    for event in events:
+        if event["event"] == "terms":
+            found.clear()
+        elif event["event"] == "front":
+            found.append((event["clock"], event["hypervolume"]))
+    return found
+
+
 def _append(path: Path, line: bytes) -> int:
     """Return how many bytes one write at the file's end took."""
     handle = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
@@ -103,3 +117,17 @@ def _ends_whole(path: Path) -> bool:
 
 def _short(facts: Mapping[str, object]) -> dict[str, object]:
     return {name: value[:LONGEST] if isinstance(value, str) else value for name, value in facts.items()}
+
+
+def facts_of(outcome: Outcome) -> dict[str, Any]:
+    """Return an outcome for the log: the values of its readings, or why there is none."""
+    match outcome:
+        case Failed(stage, cause):
+            return {"stage": stage, "cause": cause}
+        case Pruned(reason, score, _):
+            why: dict[str, Any] = {"reason": reason}
+        case Infeasible(limits, score):
+            why = {"limits": list(limits)}
+        case Scored(score, _, _):
+            why = {}
+    return why | {"readings": {name: reading.value for name, reading in score.items()}}

@@ -70,20 +70,27 @@ def import_into(run: Run, new: Measurements) -> Run:
     from coreml_pareto.search.noise import shares
     from coreml_pareto.search.rows import rows, write_csv
 
-    every = keep(new, run.folder)
-    changed = _read_again(run, run.scored(), every)
-    plain = {str(number): score_to_dict(score) for number, score in changed.items()}
-    write_atomically(run.folder / READ_AGAIN, json.dumps({"of": _stamp(run.folder), "readings": plain}, indent=1))
-    after = _with(run, changed)
+    keep(new, run.folder)
+    after = read_again(run)
     write_csv(rows(front(after), after, shares(after)), run.folder / "front.csv")
     return after
+
+
+def read_again(run: Run) -> Run:
+    """Read all packages of a run by its measurements, and keep what they say; the run as it is where there are none."""
+    if (every := kept(run.folder)) is None:
+        return run
+    changed = _read_again(run, run.scored(), every)
+    plain = {str(number): score_to_dict(score) for number, score in changed.items()}
+    write_atomically(run.folder / READ_AGAIN, json.dumps({"of": _stamp(run), "readings": plain}, indent=1))
+    return _with(run, changed)
 
 
 def remeasured(run: Run) -> Run:
     """The run as its imported measurements make it; as it is where there are none."""
     if not (run.folder / KEPT).is_file():
         return run
-    changed = _stored(run.folder)
+    changed = _stored(run)
     missing = [result for result in run.scored() if result.trial not in changed]
     if missing and (measurements := kept(run.folder)) is not None:
         changed |= _read_again(run, missing, measurements)
@@ -135,19 +142,21 @@ def _of(result: Result, found: Evidence) -> dict[str, Reading]:
     return readings(digest, rows, found)
 
 
-def _stored(folder: Path) -> dict[int, dict[str, Reading]]:
+def _stored(run: Run) -> dict[int, dict[str, Reading]]:
     """The readings that the last import made; none where they are of other measurements, or cannot be read."""
     try:
-        plain = json.loads((folder / READ_AGAIN).read_text("utf-8"))
-        if plain["of"] != _stamp(folder):
+        plain = json.loads((run.folder / READ_AGAIN).read_text("utf-8"))
+        if plain["of"] != _stamp(run):
             return {}
         return {int(number): score_from_dict(score) for number, score in plain["readings"].items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return {}
 
 
-def _stamp(folder: Path) -> str:
-    return hashlib.sha256((folder / KEPT).read_bytes()).hexdigest()
+def _stamp(run: Run) -> str:
+    """Digest of the measurements and of the target that they count for, which a search may change."""
+    target = json.dumps(run.target.conditions, sort_keys=True).encode()
+    return hashlib.sha256((run.folder / KEPT).read_bytes() + target).hexdigest()
 
 
 def _with(run: Run, changed: dict[int, dict[str, Reading]]) -> Run:

@@ -12,7 +12,9 @@ from coreml_pareto.search import budget
 from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.data import DataSet, load_data
 from coreml_pareto.search.data.picture import Progress
+from coreml_pareto.search.origin import Origin, open_origin, origin_plan, planned_as, take_over
 from coreml_pareto.search.record import PLAN, REQUEST, STORE
+from coreml_pareto.search.report.words import many
 from coreml_pareto.search.screen import Clock, Screen
 from coreml_pareto.search.stages.device import check_device
 from coreml_pareto.search.stages.trained import open_checkpoint
@@ -28,6 +30,7 @@ from coreml_pareto.search.store import (
     write_atomically,
 )
 from coreml_pareto.search.teaching import teacher_networks
+from coreml_pareto.search.terms import TERMS, terms_of, with_terms
 from coreml_pareto.spaces.compression import CALIBRATION_IMAGES
 from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.errors import UserError
@@ -113,9 +116,16 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
     if request.is_file() and (folder / PLAN).is_file():
         _check_same(json.loads(request.read_text()), asked, data, folder)
         stored = common or load_plan(str(folder / PLAN))
-        return stored.model_copy(update={"search": plan.search, "store": plan.store, "storage": plan.storage})
+        stored = stored.model_copy(update={"search": plan.search, "store": plan.store, "storage": plan.storage})
+        return with_terms(stored, terms_of(plan)) if common is None else stored
+    plan, origin = _begun_with(plan, folder, data)
     resolved = common or budget.resolve(plan, data, screen.say, lambda: clock.seconds)
     folder.mkdir(parents=True, exist_ok=True)
+    if origin.folder is not None:
+        origin.keep(folder)
+        count = many(take_over(origin, resolved.space(len(data.classes)), folder), "trained network")
+        screen.say(f"Of {origin.folder}, {count} lie in this space: their packages come first.")
+        asked["origin"] = str(origin.folder)
     write_atomically(folder / PLAN, dump_plan(resolved))
     write_atomically(folder / "environment.json", json.dumps(_environment(data), indent=1))
     write_atomically(request, json.dumps({**asked, "data_digest": data.digest}, indent=1))
@@ -124,15 +134,27 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
     return resolved.model_copy(update={"storage": plan.storage})  # with the password, which is in no file
 
 
+def _begun_with(plan: Plan, folder: Path, data: DataSet) -> tuple[Plan, Origin]:
+    """Return the run that a new one begins with, if any, and the plan with what was open answered as there."""
+    if plan.origin is None:
+        return plan, Origin()
+    place, its_plan = origin_plan(plan.origin, folder)
+    plan = planned_as(plan, its_plan)
+    return plan, open_origin(place, its_plan, limited(data, plan))
+
+
 def _check_same(stored: dict[str, object], asked: dict[str, object], data: DataSet, folder: Path) -> None:
-    """Refuse to mix two studies in one folder; the budget and the workers may change."""
+    """Refuse to mix two studies in one folder; the budget, the workers and the terms may change."""
     if stored.get("data_digest") != data.digest:
         raise UserError(
             f"{folder} holds a run on other pictures than {data.name} has now; choose another --run folder."
         )
     # One folder of pictures has many names, the digest knows it; where results are shared does not change them.
-    compared = [key for key in asked if key not in ("data", "store")]
+    compared = [key for key in asked if key not in ("data", "store", "origin", *TERMS)]
     changed = [key for key in compared if _without_budget(stored.get(key)) != _without_budget(asked[key])]
+    origin = asked.get("origin")
+    if origin is not None and Path(str(origin)).expanduser().resolve() != Origin.of(folder).folder:
+        changed.append("origin (--from)")
     if changed:
         raise UserError(
             f"{folder} holds a run that differs in {', '.join(changed)}; choose another --run folder, or ask the same."

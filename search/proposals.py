@@ -1,6 +1,7 @@
 """What is asked besides what the sampler draws: baselines first, further compressions of what was trained, new ground.
 
-The first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
+Where a run begins with the trained networks of another one, these are asked first, each in all its compressions. Else the
+first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
 early, and every later one can be compared with a baseline. After a network was trained, further compressions of it
 are asked next, for they cost no training. Which training comes next `acquisition.py` chooses. One of Optuna's samplers may
 draw instead: what it draws is trained on the lowest rung; after each of those one member of the front is promoted to the
@@ -23,6 +24,7 @@ from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import AUTO, Plan
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
+from coreml_pareto.search.origin import Lesson, Origin
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.storage.peers import Elsewhere
@@ -54,6 +56,7 @@ class Proposals:
     acquisition: Acquisition
     seen: Mapping[str, Result]
     running: Mapping[int, Asked | Elsewhere]
+    origin: Origin
 
     def missing(self) -> None:
         """Put in line what a kill kept out, of the compressions of the last training."""
@@ -67,10 +70,13 @@ class Proposals:
             self.fresh()
 
     def next(self) -> None:
-        """Where nobody stands in line, put somebody there: a baseline, what may win after all, or what is chosen."""
+        """Where nobody stands in line, put somebody there.
+
+        That is what another run trained, a baseline, what may win after all, or what is chosen.
+        """
         if self.study.waiting():
             return
-        candidate = self._baseline() or self._revival() or self._chosen()
+        candidate = self._taken() or self._baseline() or self._revival() or self._chosen()
         if candidate is not None:
             self.study.enqueue(candidate)
 
@@ -173,6 +179,19 @@ class Proposals:
     def _plain(self) -> tuple[Network, ...]:
         """The networks of the baselines, the quickest first."""
         return budget.baselines(self.space)
+
+    def _taken(self) -> Candidate | None:
+        """Return a package of a training that was taken over from another run, until each was asked for one."""
+        asked = {(candidate.network, candidate.recipe) for candidate in self._asked()}
+        lessons = (lesson for lesson in self._lessons if (lesson.network, lesson.recipe) not in asked)
+        lesson = next(lessons, None)
+        if lesson is None:
+            return None
+        return self._within_limits(self.space.compressed(lesson.candidate, self.space.compressions[0]))
+
+    @cached_property
+    def _lessons(self) -> tuple[Lesson, ...]:
+        return self.origin.within(self.space)
 
     def _baseline(self) -> Candidate | None:
         """Return one plain candidate of a family that has none yet (fp16 where the limits allow), the quickest first."""

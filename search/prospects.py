@@ -1,18 +1,19 @@
 """Before anything is trained: can the limits be kept, and how many trainings does the budget hold?
 
-Asked of a new run with limits that need no data; a run that goes on has been asked before.
+Asked of a new run with limits that need no data, and of one that goes on with others.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
 
 from coreml_pareto.search import budget
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
-from coreml_pareto.search.reach import before_training, probe_seconds, survey
+from coreml_pareto.search.reach import Reach, before_training, probe_seconds, survey
 from coreml_pareto.search.record import PLAN, REQUEST, STORE, begun
 from coreml_pareto.search.report.foreseen import reach_table
 from coreml_pareto.search.report.words import many, unreachable
@@ -34,17 +35,40 @@ def foresee(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cloc
     """
     if not before_training(plan.bounds) or begun(folder):
         return
-    laboratory = open_laboratory(plan, data, Store(folder / STORE, shared), lambda teacher: None)
-    until = clock.seconds + probe_seconds(plan.search.seconds)
-    space = plan.space(len(data.classes))
-    found = survey(space, plan.bounds, laboratory, lambda: clock.seconds >= until, strict=plan.strict, note=screen.note)
-    screen.show(reach_table(found, plan.bounds))
-    if found.refusal is not None:
+    try:
+        require_possible(plan, folder, data, screen, clock, shared)
+    except NothingCanFit:
         for name in (REQUEST, PLAN):
             (folder / name).unlink(missing_ok=True)
-        raise NothingCanFit("\n".join(unreachable(found.refusal)))
+        raise
     screen.note("timing a training step")
     screen.say(budget_line(plan, data, clock.seconds))
+
+
+def require_possible(
+    plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, shared: Shelf | None
+) -> None:
+    """Show what is known of the limits; the probes stay in the run's store.
+
+    Raises:
+        NothingCanFit: nothing in the space can keep them.
+    """
+    until = clock.seconds + probe_seconds(plan.search.seconds)
+    found = reach_of(plan, data, Store(folder / STORE, shared), lambda: clock.seconds >= until, screen.note)
+    screen.show(reach_table(found, plan.bounds))
+    if found.refusal is not None:
+        raise NothingCanFit("\n".join(unreachable(found.refusal)))
+
+
+def reach_of(plan: Plan, data: DataSet, store: Store, late: Callable[[], bool], note: Callable[[str], None]) -> Reach:
+    """Return what probes tell of a plan's limits; they stay in the store.
+
+    Args:
+        late: whether the time for probes is over.
+        note: told what is probed.
+    """
+    laboratory = open_laboratory(plan, data, store, lambda teacher: None)
+    return survey(plan.space(len(data.classes)), plan.bounds, laboratory, late, strict=plan.strict, note=note)
 
 
 def budget_line(plan: Plan, data: DataSet, spent: float) -> str:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
-from coreml_pareto.search.config import Plan, load_plan
+from coreml_pareto.search.config import Plan, load_plan, plan_of
 from coreml_pareto.spaces.errors import UserError
 
 DATABASE = "study.db"
@@ -55,6 +57,21 @@ def stored_plan(path: Path) -> Plan:
     if "search" not in plan.model_fields_set:  # the last of the sections that `dump_plan` writes
         raise damaged(path, "it ends early")
     return plan
+
+
+def requested_plan(folder: Path, overrides: Mapping[str, Any]) -> Plan:
+    """Return what was asked of a run, `overrides` laid over it.
+
+    Raises:
+        UserError: there is no run in this folder, its request is damaged, or what is laid over it is illegal.
+    """
+    path = folder / REQUEST
+    if not path.is_file():
+        raise no_run(folder)
+    _check_request(path)
+    content = json.loads(path.read_text("utf-8"))
+    content.pop("data_digest", None)
+    return plan_of(content, f"the request of {folder} with what was given", overrides)
 
 
 def _check_request(path: Path) -> None:

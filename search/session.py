@@ -21,17 +21,20 @@ from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
-from coreml_pareto.search.events import Log, read_events
+from coreml_pareto.search.events import Log, facts_of, read_events, volumes
 from coreml_pareto.search.finalists import Finale
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
 from coreml_pareto.search.measurements import kept_evidence
+from coreml_pareto.search.mending import Mender
 from coreml_pareto.search.noise import shares
-from coreml_pareto.search.outcome import COUNTED, Failed, Infeasible, Outcome, OutOfTime, Pruned, Scored, Stopped, kind
+from coreml_pareto.search.origin import Origin
+from coreml_pareto.search.outcome import COUNTED, Failed, Infeasible, OutOfTime, Scored, Stopped, kind
 from coreml_pareto.search.preparation import prepare
 from coreml_pareto.search.proposals import PATIENCE, Proposals
 from coreml_pareto.search.prospects import foresee
 from coreml_pareto.search.record import LOGS, STORE
+from coreml_pareto.search.renewal import renew
 from coreml_pareto.search.report.progress import State, time_left
 from coreml_pareto.search.report.words import candidate_name
 from coreml_pareto.search.rows import rows, write_csv
@@ -68,8 +71,12 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
         plan, data, shared = prepare(plan, folder, screen, clock)
         foresee(plan, folder, data, screen, clock, shared)
         plan, storage = begin(plan, folder, screen.say)
+        renewed = renew(plan, folder, data, screen, clock, shared) if storage is None else {}
         with closing_storage(storage):
             session = _Session(plan, folder, data, screen, clock, shared, storage)
+            if renewed:
+                session.log.write("terms", **renewed)
+                session.volumes.clear()
             try:
                 session.run()
                 return session.finish()
@@ -93,8 +100,11 @@ class _Session:
         self.others: Others = Nobody(self.study) if storage is None else Peers(self.study)
         self.study.note("classes", list(data.classes))
         evidence = kept_evidence(folder, plan.target.resolve())
-        self.store = Store(folder / STORE, shared, self._wait, screen.say, parks=storage is not None)
-        self.laboratory = open_laboratory(plan, data, self.store, self._announce, evidence)
+        self.origin = Origin.of(folder)
+        parks = storage is not None
+        self.store = Store(folder / STORE, shared, self._wait, screen.say, parks, self.origin.shelf)
+        taken = self.origin.keys(self.space)
+        self.laboratory = open_laboratory(plan, data, self.store, self._announce, evidence, taken)
         self.seen = self.others.known()
         self.running: dict[int, Asked] = {}
         self.at_work: Mapping[int, Asked | Elsewhere] = ChainMap[int, Any](self.running, self.others.elsewhere)
@@ -105,8 +115,9 @@ class _Session:
         images = Images(looked_at, len(data.validation))
         chooser = Acquisition(plan, self.space, self.laboratory, images)
         self.proposals = Proposals(
-            plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.at_work
+            plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.at_work, self.origin
         )
+        self.mender = Mender(self.laboratory, self, screen, self.seen)
         self.crew = self._crew()
         self.out_of_time = False
         self._begin()
@@ -115,7 +126,7 @@ class _Session:
         """Go on with the run's clock, its log and its standing."""
         facts, spent = self.study.facts(), self.clock.seconds
         self.clock.before = float(facts.get("seconds", 0.0))
-        self.volumes = [(e["clock"], e["hypervolume"]) for e in read_events(self.folder) if e["event"] == "front"]
+        self.volumes = volumes(read_events(self.folder))
         self.log = Log(self.folder, lambda: self.clock.seconds)
         self.standing = Standing(self.study.run(), facts.get("first"))
         budget = {"trials": self.plan.search.trials, "timeout": self.plan.search.seconds}
@@ -176,7 +187,7 @@ class _Session:
         """Repeat the finalists, read the test split for the packages of the front, write front.csv, return the run."""
         chosen = front(self.study.run())
         for result in chosen:
-            self._mend(result)
+            self.mender.package(result)
         Finale(self.plan.search, self.study, self.laboratory, self.screen, self.log).run(chosen)
         started = time.monotonic()
         self._test(chosen)
@@ -194,23 +205,6 @@ class _Session:
             if isinstance(outcome, Scored):
                 self.screen.note(f"test accuracy of trial {trial}")
                 self.study.note(fact_of(trial), self.laboratory.test_top1(outcome.package, candidate).to_dict())
-
-    def _mend(self, result: Result) -> None:
-        """Make the package of a trial again if it is gone or damaged; a training that is still there is not repeated."""
-        if not isinstance(result.outcome, Scored):
-            return
-        package = result.outcome.package
-        place = package.parent
-        if self.store.find(place.parent.name, place.name) or package.is_dir():
-            return
-        self.screen.say(f"The package of trial {result.trial} is gone or damaged; it is made again.")
-        alone = Alone(self.laboratory, self)
-        alone.assign(Job(result.trial, result.candidate, result.parent))
-        alone.wait()
-        if not package.is_dir():
-            self.screen.say(
-                f"The package of trial {result.trial} cannot be made again: the time is over, or tools changed."
-            )
 
     def note(self, job: Job, doing: str) -> None:
         """Show what is being done now."""
@@ -231,7 +225,7 @@ class _Session:
             self.log.write("epoch", trial=job.number, stage=step.stage, **facts)
         if self._late():
             return OutOfTime()
-        if step.stage != "training" or step.done != len(step.curve):
+        if self.mender.busy or step.stage != "training" or step.done != len(step.curve):
             return None
         pruned = self.gate.training(job.candidate, job.parent, step.curve, self.seen.values())
         return Stopped(pruned) if pruned else None
@@ -253,7 +247,7 @@ class _Session:
 
     def packaged(self, job: Job, known: Score) -> Verdict:
         """Spare the measurement of a package that cannot enter the front."""
-        pruned = self.gate.package(job.candidate, known, self.seen.values())
+        pruned = None if self.mender.busy else self.gate.package(job.candidate, known, self.seen.values())
         return Stopped(pruned) if pruned else None
 
     def _assign(self) -> None:
@@ -285,8 +279,10 @@ class _Session:
 
     def _begin_job(self, asked: Asked) -> None:
         """Hand a candidate to the crew."""
-        parent = parent_of(asked.candidate, self.seen.values()) if self.plan.training.inherit else None
+        known = (*self.seen.values(), *self.origin.results)
+        parent = parent_of(asked.candidate, known) if self.plan.training.inherit else None
         parent = self.others.heritage(asked, parent)
+        self.mender.training(parent)
         self.study.inherits(asked, parent)
         self.running[asked.number] = asked
         self.crew.assign(Job(asked.number, asked.candidate, parent))
@@ -306,7 +302,7 @@ class _Session:
         self.study.note("seconds", self.clock.seconds)
         result = Result(number, job.candidate, outcome, seconds=seconds, parent=job.parent)
         self.seen[asked.candidate.digest] = result
-        facts = _facts(outcome) | {"trial_seconds": seconds, "seconds": time.monotonic() - started}
+        facts = facts_of(outcome) | {"trial_seconds": seconds, "seconds": time.monotonic() - started}
         self.log.write("told", trial=asked.number, outcome=kind(outcome), **facts)
         self._tell_aside(result)
         self.screen.result(result, self.laboratory.over(result.score), self._count())
@@ -317,7 +313,7 @@ class _Session:
     def _hear(self) -> None:
         """Learn what ended on other machines."""
         for result in self.others.hear(self.seen):
-            self.log.write("heard", trial=result.trial, outcome=kind(result.outcome), **_facts(result.outcome))
+            self.log.write("heard", trial=result.trial, outcome=kind(result.outcome), **facts_of(result.outcome))
             if self.others.again(result) and isinstance(result.outcome, Failed):
                 self.screen.say(f"Trial {result.trial} was lost and is asked again: {result.outcome.cause}.")
             else:
@@ -431,17 +427,3 @@ class _Session:
         if self.plan.search.timeout:
             parts.append(f"after {spell_duration(self.clock.seconds)}")
         return ", ".join(parts)
-
-
-def _facts(outcome: Outcome) -> dict[str, Any]:
-    """Return an outcome for the log: the values of its readings, or why there is none."""
-    match outcome:
-        case Failed(stage, cause):
-            return {"stage": stage, "cause": cause}
-        case Pruned(reason, score, _):
-            why: dict[str, Any] = {"reason": reason}
-        case Infeasible(limits, score):
-            why = {"limits": list(limits)}
-        case Scored(score, _, _):
-            why = {}
-    return why | {"readings": {name: reading.value for name, reading in score.items()}}

@@ -27,7 +27,6 @@ from __future__ import annotations
 
 import gc
 import json
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,11 +37,10 @@ from typing import Any, final
 import optuna
 import sqlalchemy.exc
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from coreml_pareto.objectives.catalogue import OBJECTIVES, select
+from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.reading import Reading, violation
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.measurements import remeasured
@@ -50,36 +48,28 @@ from coreml_pareto.search.outcome import Failed, Outcome
 from coreml_pareto.search.record import DATABASE, PLAN, SECONDS, begun, damaged, no_run, stored_plan, studies_in
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.rungs import RungSampler
+from coreml_pareto.search.samplers import SAMPLERS, unexcited
 from coreml_pareto.search.seeds import repetitions
 from coreml_pareto.search.storage.machine import holder_in
 from coreml_pareto.search.storage.opening import opened
+from coreml_pareto.search.store.files import sync
+from coreml_pareto.search.terms import study_after, terms_of, with_terms
 from coreml_pareto.search.tested import Look, test_readings
 from coreml_pareto.search.tested import looks as looks_of
-from coreml_pareto.search.told import AGAIN, LOST, attributes_of, result_of, value_of
+from coreml_pareto.search.told import AGAIN, LOST, attributes_of, outcome_in, result_of, value_of
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Knob, Space, choose_from
 
 INTERRUPTED = "interrupted"
+NOW = "now"
+"""Where a run's first study names the one that counts, and its terms: see `terms.py`."""
+REPEATS = "repeats"  # the trial whose candidate a trial asked once more
 FIXED = "fixed_params"  # where Optuna keeps the parameters of a trial that stands in line
 OWN = ("seconds",)
 """Facts of each machine's own."""
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
-
-
-def _tpe(seed: int) -> BaseSampler:
-    return TPESampler(seed=seed, n_startup_trials=8, multivariate=True, group=True)
-
-
-SAMPLERS: Mapping[str, Callable[[int], BaseSampler]] = {
-    "auto": _tpe,  # draws only where the acquisition has nothing to say
-    "tpe": _tpe,
-    "nsga2": lambda seed: NSGAIISampler(seed=seed, population_size=20),
-    "nsga3": lambda seed: NSGAIIISampler(seed=seed, population_size=20),
-    "gp": lambda seed: GPSampler(seed=seed, n_startup_trials=8),
-    "random": lambda seed: RandomSampler(seed=seed),
-}
 
 
 @final
@@ -109,26 +99,50 @@ class Study:
             storage: where several machines keep it; it is there.
         """
         self.folder, self.plan, self.space = folder, plan, space
-        self.objectives = select(plan.objectives)
         self.machine = holder_in(folder).get("machine", "") if storage else ""
         if storage is not None:
-            self._study = self._load(storage)
+            self._study = self._first = self._load(storage)
             return
         if at_work:
-            self._study = self._load(_storage(folder, "?mode=ro&uri=true"))
-            return
-        folder.mkdir(parents=True, exist_ok=True)
-        known = plan.name in studies_in(folder / DATABASE)
-        with _unexcited():
-            self._study = self._load(_storage(folder)) if known else self._create(_storage(folder))
+            self._first = self._load(_storage(folder / DATABASE, "?mode=ro&uri=true"))
+        else:
+            folder.mkdir(parents=True, exist_ok=True)
+            if plan.name not in studies_in(folder / DATABASE):
+                self._begin(folder / DATABASE)
+            with unexcited():
+                self._first = self._load(_storage(folder / DATABASE))
+        self._study = self._first
+        if (now := self._first.user_attrs.get(NOW)) is not None:
+            self.plan = with_terms(plan, now["terms"])
+            self._study = optuna.load_study(study_name=now["study"], storage=self._first._storage)
+
+    @property
+    def objectives(self) -> tuple[Objective, ...]:
+        """Those that are told to the sampler."""
+        return select(self.plan.objectives)
 
     def _load(self, storage: BaseStorage) -> optuna.Study:
         """Open the study without a write: a run folder may lie where nothing can be written."""
         return optuna.load_study(study_name=self.plan.name, storage=storage)
 
-    def _create(self, storage: optuna.storages.RDBStorage) -> optuna.Study:
+    def _begin(self, database: Path) -> None:
+        """Make the study, and the database whole before it takes its name: a kill or a full disk leaves none without it."""
+        draft = database if database.exists() else database.with_name(f".{database.name}.draft")
+        if draft != database:
+            for path in (draft, draft.with_name(f"{draft.name}-journal")):
+                path.unlink(missing_ok=True)
+        storage = _storage(draft)
+        with unexcited():
+            self._create(storage, self.plan.name)
+        storage.remove_session()
+        storage.engine.dispose()
+        if draft != database:
+            sync(draft)
+            draft.replace(database)
+
+    def _create(self, storage: optuna.storages.BaseStorage, name: str) -> optuna.Study:
         directions = [row.direction for row in self.objectives]
-        study = optuna.create_study(study_name=self.plan.name, storage=storage, directions=directions)
+        study = optuna.create_study(study_name=name, storage=storage, directions=directions)
         study.set_metric_names([row.reading for row in self.objectives])
         return study
 
@@ -170,7 +184,7 @@ class Study:
         """
         drawn = [self.plan.search.seed, self.told() + len(self._running()), *filter(None, [self.machine])]
         seed = int(digest_of(drawn)[:8], 16)
-        with _unexcited():
+        with unexcited():
             self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
             trial = self._study.ask()
             candidate = self.space.decode(lambda knob: _suggest(trial, knob))
@@ -200,12 +214,12 @@ class Study:
         """Tell what was taken for lost, as another trial, in one commit."""
         attributes = {**attributes_of(outcome, self.folder), "seconds": seconds, AGAIN: asked.number}
         told = {**asked.trial.user_attrs, **attributes}
-        with _unexcited():
+        with unexcited():
             trial = optuna.trial.create_trial(
                 state=TrialState.FAIL if isinstance(outcome, Failed) else TrialState.COMPLETE,
                 values=None if isinstance(outcome, Failed) else [value_of(outcome, row) for row in self.objectives],
                 params=asked.trial.params, distributions=asked.trial.distributions, user_attrs=told,
-                constraints=None if isinstance(outcome, Failed) else self._violations(outcome.score),
+                constraints=None if isinstance(outcome, Failed) else self._violations(outcome.score, self.plan),
             )  # fmt: skip
         storage = self._study._storage
         return storage.get_trial_number_from_id(storage.create_new_trial(self._study._study_id, trial))
@@ -218,7 +232,7 @@ class Study:
             self._study.tell(asked.trial, state=TrialState.FAIL)
             return
         known = asked.trial.constraints  # set by an attempt that was interrupted here; Optuna takes them once
-        for name, amount in self._violations(outcome.score).items():
+        for name, amount in self._violations(outcome.score, self.plan).items():
             if name not in known:
                 asked.trial.set_constraint(name, amount)
         self._study.tell(asked.trial, [value_of(outcome, row) for row in self.objectives])
@@ -226,11 +240,45 @@ class Study:
     def repeat(self, asked: Asked, of: Result) -> None:
         """Tell a candidate that was evaluated before: same outcome, no time, marked so that it counts once."""
         try:
-            asked.trial.set_user_attr("repeats", of.trial)
+            asked.trial.set_user_attr(REPEATS, of.trial)
             self.tell(asked, of.outcome, 0.0)
         except UpdateFinishedTrialError:  # taken for lost meanwhile; its candidate is told
             if asked.trial.storage.get_trial(asked.trial._trial_id).state != TrialState.FAIL:
                 raise
+
+    def trials(self) -> list[FrozenTrial]:
+        """Return every trial, by number."""
+        return self._study.get_trials(deepcopy=False)
+
+    def outcome_of(self, trial: FrozenTrial) -> Outcome:
+        """Return how a trial that was told ended."""
+        return outcome_in(trial.user_attrs, self.folder)
+
+    def telling(self, outcome: Outcome, plan: Plan) -> dict[str, Any]:
+        """Return what Optuna is told of an outcome on the terms of a plan: `values`, `constraints`, `user_attrs`."""
+        told: dict[str, Any] = {"user_attrs": attributes_of(outcome, self.folder)}
+        if isinstance(outcome, Failed):
+            return told
+        values = [value_of(outcome, row) for row in select(plan.objectives)]
+        return told | {"values": values, "constraints": self._violations(outcome.score, plan)}
+
+    def begin_again(self, plan: Plan, trials: Iterable[FrozenTrial]) -> None:
+        """Go on with these trials on the terms of another plan: in a study beside the one before, which stays.
+
+        It counts from the commit on that names it in the first one: a kill before that leaves all as it was.
+        """
+        name, storage = study_after(self.plan.name, self._study.study_name), self._first._storage
+        if name in optuna.get_all_study_names(storage):
+            optuna.delete_study(study_name=name, storage=storage)  # a killed process left it unfinished
+        before, self.plan = self._study, plan
+        with unexcited():
+            after = self._create(storage, name)
+            after.add_trials(trials)
+        for fact, value in before.user_attrs.items():
+            if fact not in (NOW, "first"):  # the box of the hypervolume is another one
+                after.set_user_attr(fact, value)
+        self._first.set_user_attr(NOW, {"study": name, "terms": terms_of(plan)})
+        self._study = after
 
     def told(self) -> int:
         """Return the number of trials told, repetitions included: each needs a new draw."""
@@ -238,7 +286,7 @@ class Study:
 
     def repeated(self) -> tuple[Candidate, ...]:
         """Return the candidates told since the last new one: repetitions all, the latest first."""
-        latest = takewhile(lambda trial: "repeats" in trial.user_attrs, reversed(self._told()))
+        latest = takewhile(lambda trial: REPEATS in trial.user_attrs, reversed(self._told()))
         return tuple(Candidate.model_validate(trial.user_attrs["candidate"]) for trial in latest)
 
     def note(self, name: str, value: object) -> None:
@@ -267,7 +315,7 @@ class Study:
         self, trial: FrozenTrial, test: Reading | None = None, repeated: Mapping[int, Reading] | None = None
     ) -> Result | None:
         """Return a told trial as a result; None of a repetition."""
-        if not trial.user_attrs.keys() & {"outcome", LOST} or "repeats" in trial.user_attrs:
+        if not trial.user_attrs.keys() & {"outcome", LOST} or REPEATS in trial.user_attrs:
             return None
         return result_of(trial, self.folder, test, repeated or {})
 
@@ -299,11 +347,11 @@ class Study:
         ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
         return [trial for trial in ended if INTERRUPTED not in trial.user_attrs]
 
-    def _violations(self, score: Mapping[str, Reading]) -> dict[str, float]:
+    def _violations(self, score: Mapping[str, Reading], plan: Plan) -> dict[str, float]:
         """Return by what share of its bound each limit is broken: samplers add them up, and bytes would swamp points."""
-        bounds = {OBJECTIVES[name]: bound for name, bound in self.plan.bounds.items()}
+        bounds = {OBJECTIVES[name]: bound for name, bound in plan.bounds.items()}
         return {
-            row.name: violation(score[row.reading], row, bound, strict=self.plan.strict) / (bound or 1.0)
+            row.name: violation(score[row.reading], row, bound, strict=plan.strict) / (bound or 1.0)
             if row.reading in score
             else 0.0
             for row, bound in bounds.items()
@@ -373,20 +421,6 @@ def _shared(folder: Path, plan: Plan) -> tuple[Run, dict[str, Any]]:
 
 
 @contextmanager
-def _unexcited() -> Iterator[None]:
-    """Silence Optuna's notes that samplers, constraints and metric names are experimental, and two of `gp`.
-
-    `gp` takes the worst infinity for the worst value seen, which is what is meant by it; and it warns that more than
-    four objectives are slow: with five an ask takes below a second at 45 trials, little beside a training.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        warnings.filterwarnings("ignore", "Clip non-finite values to the min/max finite values", UserWarning)
-        warnings.filterwarnings("ignore", "Box decomposition", UserWarning)
-        yield
-
-
-@contextmanager
 def _uncollected() -> Iterator[None]:
     """Hold Python's garbage collector back: of a large study millions of objects are made, and all of them stay.
 
@@ -401,8 +435,8 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def _storage(folder: Path, mode: str = "") -> optuna.storages.RDBStorage:
-    place = (folder / DATABASE).resolve()
+def _storage(database: Path, mode: str = "") -> optuna.storages.RDBStorage:
+    place = database.resolve()
     address = f"sqlite:///{place.as_uri()}{mode}" if mode else f"sqlite:///{place}"
     return optuna.storages.RDBStorage(address, engine_kwargs={"connect_args": {"timeout": SECONDS}})
 

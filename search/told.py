@@ -63,7 +63,7 @@ def result_of(trial: FrozenTrial, folder: Path, test: Reading | None, repeated: 
     return Result(
         trial=trial.number,
         candidate=Candidate.model_validate(attributes["candidate"]),
-        outcome=Failed(MACHINE_STAGE, attributes[LOST]) if lost else _outcome(attributes, folder),
+        outcome=Failed(MACHINE_STAGE, attributes[LOST]) if lost else outcome_in(attributes, folder),
         test_top1=test,
         seconds=float(attributes.get("seconds", 0.0)),
         parent=attributes.get("parent"),
@@ -71,7 +71,8 @@ def result_of(trial: FrozenTrial, folder: Path, test: Reading | None, repeated: 
     )
 
 
-def _outcome(attributes: Mapping[str, Any], folder: Path) -> Outcome:
+def outcome_in(attributes: Mapping[str, Any], folder: Path) -> Outcome:
+    """Return how a trial with these user attributes ended."""
     score = score_from_dict(attributes.get("score", {}))
     match attributes["outcome"]:
         case "scored":

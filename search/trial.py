@@ -10,7 +10,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol, final
 
@@ -83,9 +83,13 @@ class Witness(Protocol):
 
 
 def open_laboratory(
-    plan: Plan, data: DataSet, store: Store, announce: Announce, evidence: Evidence | None = None
-) -> Laboratory:
-    """Return the laboratory of a resolved plan; `evidence` is what was measured on the target's device."""
+    plan: Plan, data: DataSet, store: Store, announce: Announce, evidence: Evidence | None = None,
+    taken: Mapping[tuple[Network, Recipe], str] | None = None,
+) -> Laboratory:  # fmt: skip
+    """Return the laboratory of a resolved plan; `evidence` is what was measured on the target's device.
+
+    `taken`: the keys of trainings that were taken over from another run.
+    """
     classes = len(data.classes)
     return Laboratory(
         store=store,
@@ -98,6 +102,7 @@ def open_laboratory(
         teach=lambda name: (teacher_network(plan, name, classes), teacher_recipe(plan, name, classes)),
         announce=announce,
         evidence=evidence,
+        taken=taken or {},
     )
 
 
@@ -107,7 +112,8 @@ class Laboratory:
     """Everything that turns candidates into outcomes: data, trainer, packager, target and limits.
 
     `announce` is told of every teacher that a candidate learns from, trained now or found in the store. `evidence` is
-    what was imported of the target's device: by it latencies are corrected, before training and after.
+    what was imported of the target's device: by it latencies are corrected, before training and after. `taken` are the
+    keys of trainings of another run: these networks are not trained, whatever they began with there.
     """
 
     store: Store
@@ -120,6 +126,7 @@ class Laboratory:
     teach: Teach
     announce: Announce
     evidence: Evidence | None = None
+    taken: Mapping[tuple[Network, Recipe], str] = field(default_factory=dict)
 
     def evaluate(self, candidate: Candidate, witness: Witness, parent: str | None = None) -> Outcome:
         """Return how a candidate ends; only the end of time, of the disk, and an interrupt pass through.
@@ -155,12 +162,13 @@ class Laboratory:
         if over := self.over(known):
             return Infeasible(over, known)
         self.packager.require_possible(candidate.network, candidate.compression)
-        stage.enter("teacher")
-        teacher = self.teacher(candidate.recipe, witness)
+        taken = self._taken(candidate)
+        teacher = None
+        if taken is None or candidate.compression.fine_tune_epochs:
+            stage.enter("teacher")
+            teacher = self.teacher(candidate.recipe, witness)
         stage.enter("training")
-        witness.note(f"training {candidate.network.label}, {candidate.recipe.label}")
-        heritage = self.trainer.find(parent) if parent else None
-        trained = self.trainer.train(candidate.network, candidate.recipe, witness.step, teacher, heritage)
+        trained = taken or self._train(candidate, witness, teacher, parent)
         stage.enter("fine-tuning" if candidate.compression.fine_tune_epochs else "package")
         witness.note(f"{stage.name} {candidate.network.label}, {describe(candidate.compression)}")
         tuning = Tuning(self.trainer, _as_stage(witness.step, stage.name), teacher)
@@ -168,6 +176,16 @@ class Laboratory:
         stage.enter("score")
         witness.note(f"scoring {candidate.network.label}, {describe(candidate.compression)}")
         return Scored(self.score(package, candidate, witness), package, self._provenance(trained))
+
+    def _taken(self, candidate: Candidate) -> Trained | None:
+        """Return the training that was taken over from another run; None where there is none, or it is gone."""
+        key = self.taken.get((candidate.network, candidate.recipe))
+        return None if key is None else self.trainer.find(key)
+
+    def _train(self, candidate: Candidate, witness: Witness, teacher: Trained | None, parent: str | None) -> Trained:
+        witness.note(f"training {candidate.network.label}, {candidate.recipe.label}")
+        heritage = self.trainer.find(parent) if parent else None
+        return self.trainer.train(candidate.network, candidate.recipe, witness.step, teacher, heritage)
 
     def over(self, score: Mapping[str, Reading]) -> tuple[str, ...]:
         """Return the objectives whose limit is broken by what is known."""

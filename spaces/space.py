@@ -105,6 +105,15 @@ class Space:
         """Return a candidate under another of the space's compressions; knobs that this opens take their first value."""
         return self.decode(choose_from({**self.encode(candidate), "compression": schemes.spell(compression)}))
 
+    def holds(self, network: Network, recipe: Recipe) -> bool:
+        """Whether some candidate is this network trained by this recipe."""
+        name = network.backbone
+        if name not in self.backbones or recipe.epochs < self._length(min(self.epochs_of(name)), self.ladder[0]):
+            return False
+        plain = Candidate(network=network, recipe=recipe, compression=self.compressions[0])
+        found = self.decode(choose_from(self.encode(plain)))
+        return (found.network, found.recipe) == (network, recipe)
+
     def networks(self) -> Iterator[Network]:
         """Yield every network of the space once."""
         return _every(self._network)

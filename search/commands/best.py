@@ -25,6 +25,9 @@ def best_command(
     priority: Annotated[str, typer.Option(metavar="NAME", help=_PRIORITY)] = "balanced",
     storage: options.Storage = None,
     as_json: options.Json = False,
+    device: options.OtherDevice = None,
+    os: options.OtherRelease = None,
+    compute_units: options.OtherUnits = None,
     max_size: options.MaxSize = None,
     max_latency: options.MaxLatency = None,
     max_memory: options.MaxMemory = None,
@@ -34,12 +37,15 @@ def best_command(
 ) -> None:
     """Recommend one package of a search within limits, the reason in a sentence, and two runners-up.
 
-    Limits replace the study's own, one by one. When nothing fits: exit code 3, the nearest candidate per limit, and
-    how little would have to give way; where nothing was trained, as far as it is known without.
+    Limits replace the study's own, one by one; for another device the saved packages are read again. When nothing
+    fits: exit code 3, the nearest candidate per limit, and how little would have to give way; where nothing was
+    trained, as far as it is known without.
 
-    Example: `coreml-pareto best runs/quickstart --max-size 500KB --priority accuracy`
+    Examples: `coreml-pareto best runs/quickstart --max-size 500KB --priority accuracy`,
+    `coreml-pareto best runs/quickstart --device "iPhone 12" --compute-units CPU_ONLY`
     """
     from coreml_pareto.search.choose import Recommendation, check_priority, recommend
+    from coreml_pareto.search.commands.again import decide_again
     from coreml_pareto.search.noise import shares
     from coreml_pareto.search.report.words import refusal
     from coreml_pareto.search.storage.packages import bring
@@ -53,8 +59,10 @@ def best_command(
         max_energy=max_energy,
         min_top1=min_top1,
     )
-    record = load_run(run)
-    limits = {**record.limits, **given}
+    own = load_run(run)
+    limits = {**own.limits, **given}
+    record, notes = decide_again(own, limits, device, os, compute_units, strict=strict)
+    options.print_notes(notes, as_json=as_json)
     answer = recommend(record, limits, priority, strict)
     if not isinstance(answer, Recommendation):
         if as_json:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coreml_pareto.search.run import Result, Run
 
 _OBJECTIVES = "Comma-separated, e.g. accuracy,size. [default: those of the study]"
+_CSV = "Also write the rows of --json as a table."
 _PLOT = "Also draw top-1 against the other objectives: FILE.html (self-contained) or FILE.png."
 
 
@@ -23,7 +24,11 @@ def front_command(
     objectives: Annotated[str | None, typer.Option(metavar="NAMES", help=_OBJECTIVES)] = None,
     plot: Annotated[Path | None, typer.Option(metavar="FILE", help=_PLOT)] = None,
     storage: options.Storage = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help=_CSV)] = None,
     as_json: options.Json = False,
+    device: options.OtherDevice = None,
+    os: options.OtherRelease = None,
+    compute_units: options.OtherUnits = None,
     max_size: options.MaxSize = None,
     max_latency: options.MaxLatency = None,
     max_memory: options.MaxMemory = None,
@@ -33,18 +38,20 @@ def front_command(
 ) -> None:
     """Show the non-dominated packages of a search with all their readings. Nothing is run again.
 
-    Limits replace the study's own, one by one.
+    Limits replace the study's own, one by one. For another device the saved packages are read again.
 
-    Example: `coreml-pareto front runs/quickstart --objectives accuracy,size`
+    Examples: `coreml-pareto front runs/quickstart --objectives accuracy,size`,
+    `coreml-pareto front runs/quickstart --device "iPhone 12"`
     """
     from coreml_pareto.search.choose import front
+    from coreml_pareto.search.commands.again import decide_again
     from coreml_pareto.search.noise import shares
-    from coreml_pareto.search.rows import rows
+    from coreml_pareto.search.rows import rows, write_csv
     from coreml_pareto.search.storage.packages import bring
     from coreml_pareto.search.study import load_run
 
     names = options.names_of(objectives)
-    record = load_run(run)
+    own = load_run(run)
     given = options.limits_of(
         max_size=max_size,
         max_latency=max_latency,
@@ -52,17 +59,23 @@ def front_command(
         max_energy=max_energy,
         min_top1=min_top1,
     )
-    limits = {**record.limits, **given}
+    limits = {**own.limits, **given}
+    record, notes = decide_again(own, limits, device, os, compute_units, strict=strict)
     found = front(record, names, limits, strict)
     drawn = shares(record, names, limits, strict)
     bring(found)
+    options.print_notes(notes, as_json=as_json)
+    if csv is not None:
+        write_csv(rows(found, record, drawn), csv)
     if as_json:
         options.print_json(rows(found, record, drawn))
     else:
         _show(record, found, names, limits, strict, drawn)
     if plot is not None:
         _draw(record, found, names, limits, plot, strict)
-        typer.echo(f"Wrote {plot}", err=True)
+    for path in (csv, plot):
+        if path is not None:
+            typer.echo(f"Wrote {path}", err=True)
 
 
 def _show(

@@ -71,7 +71,7 @@ def _told(run: Run) -> list[str]:
     if not {"measured", "corrected"} & set(how):
         return [
             f"Nothing was measured on {place} or a newer system of it, so the run's latencies stay estimates; its "
-            "measurements are kept."
+            "measurements are kept, for `front` and `best` with that --device."
         ]
     counts = ", ".join(f"{how.count(kind)} {kind}" for kind in ("measured", "corrected", "estimated") if kind in how)
     return [f"Latencies of {run.folder} for {place}: {counts}. `coreml-pareto best {run.folder}` follows them."]

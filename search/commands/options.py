@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -49,6 +50,22 @@ Release = Annotated[
 ]  # fmt: skip
 Units = Annotated[
     str, typer.Option("--compute-units", rich_help_panel=WHERE, help="ALL, CPU_AND_NE, CPU_AND_GPU or CPU_ONLY.")
+]
+OtherDevice = Annotated[
+    str | None,
+    typer.Option(
+        "--device", metavar="NAME", rich_help_panel=WHERE, help="Another device than the search's; see `devices`."
+    ),
+]
+OtherRelease = Annotated[
+    int | None,
+    typer.Option("--ios", "--os", metavar="N", rich_help_panel=WHERE, help="Release that it runs. [the search's]"),
+]
+OtherUnits = Annotated[
+    str | None,
+    typer.Option(
+        "--compute-units", rich_help_panel=WHERE, help="ALL, CPU_AND_NE, CPU_AND_GPU or CPU_ONLY. [the search's]"
+    ),
 ]
 UnitsList = Annotated[
     str,
@@ -129,6 +146,18 @@ def target_of(program: Program, device: str, release: int | None, units: str) ->
     return Target(found, release, cast("ComputeUnits", units))
 
 
+def target_instead(own: Target, device: str | None, release: int | None, units: str | None) -> Target:
+    """A search's target with what was given replaced; without a release the nearest to its own that the device runs."""
+    from typing import cast
+
+    from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
+
+    found = own.device if device is None else find_device(device)
+    if release is None:
+        release = min(max(own.os, found.os_first or own.os), found.os_latest or own.os)
+    return Target(found, release, own.compute_units if units is None else cast("ComputeUnits", units))
+
+
 def units_of(text: str) -> tuple[str, ...]:
     """`ALL,CPU_ONLY` as names, each once."""
     from coreml_pareto.objectives.program.coreml import COMPUTE_UNITS
@@ -165,6 +194,12 @@ def console(*, markup: bool = True) -> Console:
 def print_json(value: Any) -> None:
     """JSON on stdout and nothing else; numbers that JSON has no word for are refused."""
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
+def print_notes(notes: Iterable[str], *, as_json: bool) -> None:
+    """Sentences before a result; on stderr where stdout is for machines."""
+    for note in notes:
+        typer.echo(note, err=as_json)
 
 
 def names_of(text: str | None) -> tuple[str, ...] | None:

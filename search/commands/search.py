@@ -16,6 +16,8 @@ _STORE = "A folder or URL (s3://bucket/store) of results that runs and machines 
 _STORAGE = (
     "postgresql://… | mysql://… | grpc://host:port: the study of several machines; needs a --store that they share."
 )
+_FROM = "Another run on the same pictures: its trained networks are candidates first, and others inherit from them."
+_RESUME = "Go on with this run; what is given here replaces parts of its study: budget, workers, limits, device."
 _STRICT = "Limits hold for the worse end of each interval."
 _IOS = "The oldest iOS that must run the model."
 _TRIALS = "Packages scored or refused by a limit; those stopped early and failures do not count."
@@ -29,6 +31,8 @@ def search_command(
     study: Annotated[str | None, typer.Argument(help=_STUDY)] = None,
     data: Annotated[str | None, typer.Option(help=_DATA)] = None,
     run: Annotated[Path | None, typer.Option(help=_RUN)] = None,
+    resume: Annotated[Path | None, typer.Option(metavar="RUN", help=_RESUME)] = None,
+    origin: Annotated[str | None, typer.Option("--from", metavar="RUN", help=_FROM)] = None,
     store: Annotated[str | None, typer.Option(metavar="DIR|URL", help=_STORE)] = None,
     storage: Annotated[str | None, typer.Option(metavar="URL", help=_STORAGE)] = None,
     trials: Annotated[int | None, typer.Option(min=1, help=_TRIALS, rich_help_panel="Budget")] = None,
@@ -49,13 +53,14 @@ def search_command(
 ) -> None:
     """Search networks, distillation and compression together; every candidate is a saved, verified Core ML package.
 
-    Examples: `coreml-pareto search quickstart`, or
-    `coreml-pareto search --data ./photos --max-size 10MB --timeout 8h`.
+    Examples: `coreml-pareto search quickstart`,
+    `coreml-pareto search --data ./photos --max-size 10MB --timeout 8h`,
+    `coreml-pareto search --resume runs/quickstart --trials 90 --device "iPhone 12"`
     """
     from coreml_pareto.search.config import load_plan
     from coreml_pareto.search.lock import sole_search
     from coreml_pareto.search.prospects import NothingCanFit
-    from coreml_pareto.search.record import check_record
+    from coreml_pareto.search.record import check_record, requested_plan
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
     from coreml_pareto.search.session import search
@@ -74,18 +79,24 @@ def search_command(
         data=data,
         store=store,
         storage=storage,
+        origin=origin,
         strict=strict or None,
         limits=_given(**limits),
         target=_given(device=device, os=ios, compute_units=compute_units),
         search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed, finalists=finalists, seeds=seeds),
         splits=_given(seed=seed),
     )
-    plan = load_plan(study, overrides)
+    if resume is not None and (study is not None or run is not None):
+        raise UserError(
+            "--resume RUN names the study and its folder; leave STUDY and --run out, or leave out --resume."
+        )
+    plan = load_plan(study, overrides) if resume is None else requested_plan(resume, overrides)
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
     if plan.storage is not None:
         check_environment(plan.storage)
-    folder = run or Path("runs") / (plan.name if plan.storage is None else f"{plan.name}-{host()}")
+    usual = Path("runs") / (plan.name if plan.storage is None else f"{plan.name}-{host()}")
+    folder = resume or run or usual
     _refuse_inside_data(folder, plan.data, "run folder", "--run")
     if plan.store is not None and "://" not in plan.store:
         _refuse_inside_data(Path(plan.store).expanduser(), plan.data, "store", "--store")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,27 +12,99 @@ from coreml_pareto.search.commands import options
 
 if TYPE_CHECKING:
     from coreml_pareto.search.config import Plan
+    from coreml_pareto.search.reach import Reach
     from coreml_pareto.spaces.space import Space
 
+_DATA = "Pictures, as in `search`: their classes decide what a package weighs."
 _STUDY = "A study file (YAML) or a preset."
 
 
-def space_command(study: Annotated[str, typer.Argument(help=_STUDY)], as_json: options.Json = False) -> None:
-    """Print a study's knobs, the number of candidates, and what each compression needs and does on Apple's devices.
+def space_command(
+    study: Annotated[str, typer.Argument(help=_STUDY)],
+    data: Annotated[str | None, typer.Option(help=_DATA)] = None,
+    as_json: options.Json = False,
+    max_size: options.MaxSize = None,
+    max_latency: options.MaxLatency = None,
+    max_memory: options.MaxMemory = None,
+    max_energy: options.MaxEnergy = None,
+    min_top1: options.MinTop1 = None,
+    strict: options.Strict = False,
+) -> None:
+    """Print a study's knobs, the number of candidates, what each compression needs and does on Apple's devices.
 
-    Speeds are published times as shares of fp16's; the notes tell which unit profits, open reports and sources.
+    Speeds are published times as shares of fp16's; the notes tell which unit profits, open reports and sources. With
+    limits and pictures: whether the limits can be kept, by probes with random weights, as `search` shows it.
 
-    Example: `coreml-pareto space quickstart`
+    Examples: `coreml-pareto space quickstart`, `coreml-pareto space quickstart --max-size 100KB`
     """
     from coreml_pareto.search.config import load_plan
 
-    plan = load_plan(study)
+    texts = {
+        "size": max_size, "latency": max_latency, "memory": max_memory, "energy": max_energy, "accuracy": min_top1,
+    }  # fmt: skip
+    given: dict[str, Any] = {"limits": {name: text for name, text in texts.items() if text is not None}}
+    given |= {"data": data} if data else {}
+    plan = load_plan(study, given | ({"strict": True} if strict else {}))
     space = plan.space(classes=2)  # the number of classes changes no choice
-    described = describe(plan, space)
+    described, reach = describe(plan, space), _reach(plan)
     if as_json:
-        options.print_json(described)
-    else:
-        _show(plan, space, described)
+        options.print_json(described | {"limits": None if reach is None else _reached(reach)})
+        return
+    _show(plan, space, described)
+    _show_reach(plan, reach)
+
+
+def _reach(plan: Plan) -> Reach | None:
+    """What probes tell of the limits that need no training; None without such limits or without pictures."""
+    import time
+
+    from coreml_pareto.search.budget import suited
+    from coreml_pareto.search.preparation import limited, read
+    from coreml_pareto.search.prospects import reach_of
+    from coreml_pareto.search.reach import before_training, probe_seconds
+    from coreml_pareto.search.store import Store
+
+    if not before_training(plan.bounds) or plan.data is None:
+        return None
+    with options.console(markup=False).status("reading the pictures") as status:
+        data = read(plan)
+        plan = suited(plan, data)
+        store = Store(Path(typer.get_app_dir("coreml-pareto")) / "store")
+        end = time.monotonic() + probe_seconds(plan.search.seconds)
+        return reach_of(plan, limited(data, plan), store, lambda: time.monotonic() >= end, status.update)
+
+
+def _reached(reach: Reach) -> dict[str, Any]:
+    """For each limit, and `all` together: the least and largest share of the space that keeps it, and the least reading."""
+    from coreml_pareto.objectives.catalogue import OBJECTIVES
+    from coreml_pareto.search.relaxation import known
+    from coreml_pareto.search.report.words import model_name
+
+    rows: dict[str, Any] = {}
+    for name, (low, high) in reach.shares.items():
+        least = reach.least.get(name)
+        rows[name] = {
+            "limit": reach.limits.get(name), "kept_by_at_least": low, "kept_by_at_most": high,
+            "least": None if least is None else known(least)[OBJECTIVES[name].reading].value,
+            "reached_by": None if least is None else model_name(least),
+        }  # fmt: skip
+    return rows
+
+
+def _show_reach(plan: Plan, reach: Reach | None) -> None:
+    from coreml_pareto.search.reach import before_training
+    from coreml_pareto.search.report.foreseen import reach_table
+    from coreml_pareto.search.report.words import limits, unreachable
+
+    screen = options.console(markup=False)
+    if reach is not None:
+        screen.print(reach_table(reach, plan.bounds))
+        if reach.refusal is not None:
+            screen.print("\n".join(unreachable(reach.refusal)))
+    elif before_training(plan.bounds):
+        screen.print(
+            f"Whether {limits(plan.bounds)} can be kept depends on the pictures and their classes: give --data."
+        )
 
 
 def describe(plan: Plan, space: Space) -> dict[str, Any]:

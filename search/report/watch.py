@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from coreml_pareto.search.duration import spell_duration
-from coreml_pareto.search.events import Event, read_events
+from coreml_pareto.search.events import Event, read_events, volumes
 from coreml_pareto.search.lock import at_work
 from coreml_pareto.search.outcome import COUNTED, Failed
 from coreml_pareto.search.profile import Profile, profile
@@ -104,7 +104,7 @@ def _state(run: Run | None, facts: dict[str, Any], events: Sequence[Event], now:
     """The record says what ended; the log says it where the record cannot be read."""
     started = next((event for event in reversed(events) if event["event"] == "started"), {})
     trials, timeout = started.get("trials"), started.get("timeout")
-    volumes = [(event["clock"], event["hypervolume"]) for event in events if event["event"] == "front"]
+    curve = volumes(events)
     front: tuple[Result, ...] = ()
     if run is None:
         told = {
@@ -114,10 +114,10 @@ def _state(run: Run | None, facts: dict[str, Any], events: Sequence[Event], now:
     else:
         standing = Standing(run, facts.get("first"))
         counts, front = standing.counts, tuple(standing.front)
-        volumes = volumes or ([(now, standing.hypervolume)] if front else [])
+        curve = curve or ([(now, standing.hypervolume)] if front else [])
     counted = sum(count for name, count in counts.items() if name in COUNTED)
     left = time_left(now, counted, trials, timeout) if working else None
-    return State(counts, counted, trials, now, left, front, volumes)
+    return State(counts, counted, trials, now, left, front, curve)
 
 
 def _doing(session: Sequence[Event], now: float) -> list[Doing]:

@@ -2,7 +2,7 @@
 
 A run folder holds everything that its run used, so that it can be read, moved and given away by itself. A store that is
 shared by runs and machines stands behind it: what is there is fetched, what was made is published there, and whoever
-publishes first is taken by all.
+publishes first is taken by all. Behind that may stand the store of another run that this one begins with.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import final
 
@@ -40,6 +40,7 @@ class Store:
     Attributes:
         root: the run's own folder of results.
         shared: where other runs and machines find them, too.
+        origin: another run's results, which are read and never written.
         waiting: called twice a second while another process makes what is wanted; what it raises ends the wait.
         tell: told in a line of results that were damaged and of a shared store that does not answer.
         parks: whether checkpoints are shared, too, for other machines to go on from.
@@ -50,6 +51,7 @@ class Store:
     waiting: Callable[[], None] = _nothing
     tell: Callable[[str], None] = log.warning
     parks: bool = False
+    origin: Shelf | None = None
     _told: set[str] = field(default_factory=set, compare=False, repr=False)
 
     @cached_property
@@ -60,7 +62,11 @@ class Store:
     @cached_property
     def parking(self) -> Parking | None:
         """Where checkpoints of work in progress are parked for other machines, if they are."""
-        return Parking(self.shared, self._without) if self.parks and self.shared is not None else None
+        return (
+            Parking(self.shared, partial(self._without, self.shared))
+            if self.parks and self.shared is not None
+            else None
+        )
 
     def find(self, stage: str, key: str) -> Path | None:
         """Return the finished result, or None; one that is damaged is removed and counts as none."""
@@ -110,17 +116,19 @@ class Store:
         try:
             return self.shared.publish(stage, key, work)
         except Exception as error:  # each file system has its own
-            self._without("written", error)
+            self._without(self.shared, "written", error)
             return True
 
     def _fetch(self, stage: str, key: str) -> Path | None:
-        """Return a shared result after it was copied here and every byte was checked; None where there is none."""
-        if self.shared is None:
-            return None
+        """Return a result of the shared store, or of the other run, after it was copied here and every byte was checked."""
+        shelves = (shelf for shelf in (self.shared, self.origin) if shelf is not None)
+        return next((found for shelf in shelves if (found := self._fetch_from(shelf, stage, key)) is not None), None)
+
+    def _fetch_from(self, shelf: Shelf, stage: str, key: str) -> Path | None:
         try:
             draft = self.own.work(f"fetch-{uuid.uuid4().hex}")
             try:
-                if not self.shared.fetch(stage, key, draft):
+                if not shelf.fetch(stage, key, draft):
                     return None
                 if damage := Manifest.load(draft).damage(draft, digests=True):
                     raise Damaged(damage)
@@ -129,10 +137,13 @@ class Store:
                 shutil.rmtree(draft, ignore_errors=True)
             return self.own.find(stage, key)
         except Damaged as damage:
-            self._drop(self.shared, stage, key, damage)
+            if shelf is self.origin:
+                self.tell(f"{stage}/{key} in {shelf.name} is damaged ({damage}); it is done without")
+            else:
+                self._drop(shelf, stage, key, damage)
         except Exception as error:  # each file system has its own
             require_disk(self.root, error)
-            self._without("read", error)
+            self._without(shelf, "read", error)
         return None
 
     def _drop(self, shelf: Shelf, stage: str, key: str, damage: Damaged) -> None:
@@ -142,23 +153,23 @@ class Store:
         except Exception as error:
             if shelf is self.own:
                 raise
-            self._without("written", error)
+            self._without(shelf, "written", error)
 
-    def _without(self, what: str, error: Exception) -> None:
-        """Say once that the shared store does not answer: a night is not lost by it."""
-        assert self.shared is not None
-        line = f"The store {self.shared.name} cannot be {what} ({_spelt(error)}); the run goes on with its own folder"
+    def _without(self, shelf: Shelf, what: str, error: Exception) -> None:
+        """Say once that another store does not answer: a night is not lost by it."""
+        line = f"The store {shelf.name} cannot be {what} ({_spelt(error)}); the run goes on with its own folder"
         if line not in self._told:
             self._told.add(line)
             self.tell(line)
 
     @contextmanager
     def _turn(self, stage: str, key: str) -> Iterator[None]:
-        try:
-            path = self.shared.lock(stage, key) if self.shared is not None else None
-        except OSError as error:
-            self._without("written", error)
-            path = None
+        path = None
+        if self.shared is not None:
+            try:
+                path = self.shared.lock(stage, key)
+            except OSError as error:
+                self._without(self.shared, "written", error)
         with turn(path if path is not None else self.own.lock(stage, key), self.waiting):
             yield
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, final
 
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.measurements import kept_evidence
+from coreml_pareto.search.origin import Origin
 from coreml_pareto.search.preparation import limited, read, shared
 from coreml_pareto.search.record import STORE
 from coreml_pareto.search.store import Store
@@ -44,6 +45,8 @@ def open_for_worker(order: Order, talk: Talk) -> Laboratory:
             "restore it, or search in another --run folder."
         )
     evidence = kept_evidence(order.run, order.plan.target.resolve())
+    origin = Origin.of(order.run)
     shelf, several = shared(order.plan, order.run), order.plan.storage is not None
-    store = Store(order.run / STORE, shelf, talk.waiting, talk.note, parks=several)
-    return open_laboratory(order.plan, data, store, talk.announce, evidence)
+    store = Store(order.run / STORE, shelf, talk.waiting, talk.note, several, origin.shelf)
+    taken = origin.keys(order.plan.space(len(data.classes)))
+    return open_laboratory(order.plan, data, store, talk.announce, evidence, taken)

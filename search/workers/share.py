@@ -34,10 +34,12 @@ def gpus(wish: str) -> tuple[str, ...]:
 def environment(seat: int, workers: int, gpus: Sequence[str] = ()) -> dict[str, str]:
     """Return the environment of the worker in this seat, counted from 0: ours, with its threads and its GPU.
 
-    A number of threads that is set already and smaller stays. Modules are found where we find them.
+    A number of threads that is set already and smaller stays; OMP's counts for the libraries whose own is not set, as it
+    does in the search's own process. Modules are found where we find them.
     """
     share = max(1, cores() // workers)
-    variables = {name: str(min(share, _number(os.environ.get(name), share))) for name in THREADS}
+    general = os.environ.get(THREADS[0])
+    variables = {name: str(min(share, _number(os.environ.get(name, general), share))) for name in THREADS}
     if gpus:
         variables["CUDA_VISIBLE_DEVICES"] = gpus[seat % len(gpus)]
     return os.environ | variables | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
-from itertools import pairwise
+from datetime import datetime, tzinfo
+from itertools import count, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,18 +13,23 @@ import optuna
 import pytest
 from optuna.samplers import RandomSampler
 from optuna.trial import TrialState
+from PIL import Image
 from rich.console import Console
 
 from coreml_pareto.objectives.reading import Reading, exact
-from coreml_pareto.search import budget, session
+from coreml_pareto.search import budget, events, session
 from coreml_pareto.search.budget import PowerLaw
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.events import read_events
 from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.report import watch
+from coreml_pareto.search.report.watch import look
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.samplers import SAMPLERS
 from coreml_pareto.search.screen import Screen
-from coreml_pareto.search.study import INTERRUPTED, SAMPLERS, Study
+from coreml_pareto.search.study import INTERRUPTED, Study
 from coreml_pareto.spaces.candidate import Candidate
+from coreml_pareto.spaces.errors import UserError
 
 STUDY: dict[str, Any] = {
     "name": "asked",
@@ -71,7 +77,7 @@ def _laboratory(monkeypatch: pytest.MonkeyPatch, result_at: Callable[..., Result
     Laboratory.evaluated, Laboratory.interrupt = [], lambda candidate: False
     Laboratory.score = dict(result_at(0, (0.9, 1.0, 1e5, 1e6, 1.0)).score)
     monkeypatch.setattr(session, "open_laboratory", Laboratory)
-    monkeypatch.setattr(session._Session, "_mend", lambda *_: None)  # no package of this laboratory exists
+    monkeypatch.setattr(session.Mender, "package", lambda *_: None)  # no package of this laboratory exists
     yield
 
 
@@ -201,6 +207,56 @@ def test_the_first_baseline_asked_is_the_quickest_by_the_measured_laws(
     )
     asked = [candidate.network.backbone for candidate in Laboratory.evaluated]
     assert asked == ["squeezenet1_1", "mobilenetv3_small", "efficientnet_lite0"]
+
+
+def test_pictures_that_break_between_two_sessions_are_told_and_restored_the_same_goes_on(tmp_path: Path) -> None:
+    pictures = tmp_path / "pictures"
+    for label in ("dark", "light"):
+        (pictures / label).mkdir(parents=True)
+        for number in range(50):
+            Image.new("RGB", (32, 32), (2 * number, 9, 20 * (label == "dark"))).save(pictures / label / f"{number}.png")
+    study = {"data": str(pictures), "splits": {}, "search": STUDY["search"] | {"trials": 2}}
+    _search(tmp_path / "run", **study)
+    one = pictures / "dark" / "7.png"
+    whole = one.read_bytes()
+    one.write_bytes(whole[:60])
+    before = (tmp_path / "run" / "study.db").read_bytes()
+    with pytest.raises(UserError, match=r"holds a run on other pictures than .* has now"):
+        _search(tmp_path / "run", **study)
+    assert (tmp_path / "run" / "study.db").read_bytes() == before
+    _, text = _search(tmp_path / "new", **study)
+    assert "skipped dark/7.png" in text
+    one.write_bytes(whole)
+    run, _ = _search(tmp_path / "run", **study | {"search": STUDY["search"] | {"trials": 3}})
+    assert len(run.results) == 3
+
+
+def test_a_clock_that_is_set_back_changes_no_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the system's clock shows a day less than the one before."""
+    plain, _ = _search(tmp_path / "plain")
+    days = count()
+
+    class Backwards(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Backwards:
+            return cls.fromtimestamp(1.8e9 - 86400 * next(days), tz)
+
+    monkeypatch.setattr(events, "datetime", Backwards)
+    monkeypatch.setattr(watch, "datetime", Backwards)
+    monkeypatch.setattr("time.time", lambda: 1.8e9 - 86400 * next(days))
+    Laboratory.interrupt = lambda candidate: len(Laboratory.evaluated) == 9
+    with pytest.raises(KeyboardInterrupt):
+        _search(tmp_path / "back")
+    Laboratory.interrupt = lambda candidate: False
+    run, _ = _search(tmp_path / "back")
+    assert [r.candidate for r in run.results] == [r.candidate for r in plain.results]
+    told = list(read_events(tmp_path / "back"))
+    assert all(later["time"] < earlier["time"] for earlier, later in pairwise(told))
+    sessions = [[event for event in told if event["session"] == name] for name in {event["session"] for event in told}]
+    assert all(later["clock"] >= earlier["clock"] for own in sessions for earlier, later in pairwise(own))
+    assert all(event.get("seconds", 0) >= 0 for event in told) and all(r.seconds >= 0 for r in run.results)
+    seen = look(tmp_path / "back")
+    assert seen.state.elapsed >= 0 and not seen.at_work and seen.ended == "finished"
 
 
 def test_the_log_tells_every_trial_every_front_and_every_end(tmp_path: Path) -> None:

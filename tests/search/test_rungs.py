@@ -10,7 +10,8 @@ import pytest
 from coreml_pareto.objectives.reading import Reading, exact
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.outcome import Scored
-from coreml_pareto.search.study import SAMPLERS, Study
+from coreml_pareto.search.samplers import SAMPLERS
+from coreml_pareto.search.study import Study
 
 
 @pytest.mark.parametrize("sampler", sorted(SAMPLERS))

@@ -183,6 +183,24 @@ def test_the_same_command_makes_a_lost_package_of_the_front_again(
     assert found == {digest: before[digest] for digest in remade}
 
 
+def test_a_damaged_training_is_made_again_before_another_network_inherits_from_it(
+    tmp_path: Path, done: Counter[str]
+) -> None:
+    """Else that one would begin with random weights, and be another one than in a search that nothing disturbs."""
+    wider = PLAIN.replace("width: [0.25]", "width: [0.25, 0.35]").replace("[fp16, int8/channel]", "[fp16]")
+    plain, _ = _search(tmp_path / "plain", wider)
+    assert len(plain.scored()) == 2 and plain.results[1].parent is not None
+    _search(tmp_path / "run", wider.replace("trials: 2", "trials: 1"))
+    (weights,) = (tmp_path / "run" / "store" / "train").glob("*/weights.pt")
+    weights.write_bytes(weights.read_bytes()[:-1] + b"x")
+    done.clear()
+    run, text = _search(tmp_path / "run", wider)
+    assert "The training of trial 0 is gone or damaged; it is made again." in text and done["train"] == 2
+    assert [(r.candidate, r.parent, r.score) for r in run.results] == [
+        (r.candidate, r.parent, r.score) for r in plain.results
+    ]
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Iterator[Path]:
     """A disk of 0.6 MB, for the run folder."""

@@ -23,7 +23,8 @@ from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
 from coreml_pareto.search.record import check_record
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import SAMPLERS, Asked, Study, load_run
+from coreml_pareto.search.samplers import SAMPLERS
+from coreml_pareto.search.study import Asked, Study, load_run
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
 
@@ -544,6 +545,30 @@ def test_a_search_that_was_killed_early_is_not_damaged(tmp_path: Path) -> None:
     (tmp_path / "study.db").touch()  # killed before its study was entered
     check_record(tmp_path)
     assert _open(tmp_path).results() == ()
+
+
+@pytest.mark.parametrize("name", ["create_study", "load_study"])
+def test_a_search_ended_while_its_study_was_made_is_not_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Probes for the limits lie in the store by then; the disk is full, or a kill comes, before or after the study is in."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "study.yaml").write_text(dump_plan(_plan()))
+    call, tries = getattr(optuna, name), list[object]()
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        tries.append(arguments)
+        if len(tries) < 3:
+            raise KeyboardInterrupt
+        return call(*arguments, **options)
+
+    monkeypatch.setattr(optuna, name, interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            _open(tmp_path)
+        check_record(tmp_path)
+    assert _open(tmp_path).results() == ()
+    assert {path.name for path in tmp_path.iterdir()} == {"store", "study.yaml", "study.db"}
 
 
 def test_what_a_killed_process_was_writing_is_rolled_back(finished: Path) -> None:

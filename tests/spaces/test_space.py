@@ -296,3 +296,13 @@ def test_calibration_and_fine_tuning_are_asked_where_they_mean_something() -> No
     tuned = space.decode(choose_from({"compression": "palette-4/tensor", "fine_tune_epochs": 2}))
     assert tuned.compression == parse("palette-4/tensor").model_copy(update={"fine_tune_epochs": 2})
     assert "fine_tune_epochs" not in space.encode(space.decode(choose_from({"compression": "fp16"})))
+
+
+@settings(max_examples=60)
+@given(SPACES, SPACES, st.integers(0, 2**32))
+def test_a_space_holds_the_trainings_of_its_candidates_and_no_others(space: Space, other: Space, seed: int) -> None:
+    candidate = space.decode(randomly(seed))
+    assert space.holds(candidate.network, candidate.recipe)
+    trained = as_tuple(candidate)[:4]
+    assert other.holds(candidate.network, candidate.recipe) == (trained in {row[:4] for row in brute_force(other)})
+    assert not space.holds(candidate.network, candidate.recipe.model_copy(update={"seed": 9}))

@@ -195,3 +195,28 @@ def test_coverage_for_people(command: Callable[..., Any]) -> None:
 def test_every_device_is_shown(command: Callable[..., Any], device: Device) -> None:
     text = command("devices", device.name).out
     assert device.soc in text and "published latencies" in text and "latencies in fit" in text and "sources" in text
+
+
+def test_with_limits_the_table_of_search_is_shown(
+    command: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By real probes of a space of one network in two compressions; without pictures nothing is probed."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    study = tmp_path / "one.yaml"
+    networks = "{backbones: [squeezenet1_1], width: [0.25], resolution: [32], pretrained: false}"
+    study.write_text(f"networks: {networks}\ncompression: [fp16, int8/channel]\nlimits: {{accuracy: 0.9}}\n")
+    assert json.loads(command("space", str(study), "--json").out)["limits"] is None
+    assert "give --data" not in command("space", str(study)).out
+    assert "size ≤ 1MB can be kept depends on the pictures" in " ".join(
+        command("space", str(study), "--max-size", "1MB").out.split()
+    )
+    limits = json.loads(command("space", str(study), "--data", "digits", "--max-size", "1MB", "--json").out)["limits"]
+    assert limits.keys() == {"size", "all"}
+    assert limits["size"]["limit"] == 1e6 and limits["size"]["kept_by_at_least"] == 1.0
+    assert "int8" in limits["size"]["reached_by"] and 5e4 < limits["size"]["least"] < 2e5
+    between = f"{limits['size']['least']:.0f}B"
+    text = " ".join(command("space", str(study), "--data", "digits", "--max-size", between).out.split())
+    assert "Can the limits be kept?" in text and "50 %" in text and "not known before training" in text
+    refused = " ".join(command("space", str(study), "--data", "digits", "--max-size", "1KB").out.split())
+    assert "Nothing in this space can keep size ≤ 1KB" in refused and "would admit squeezenet1_1" in refused

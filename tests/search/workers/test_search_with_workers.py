@@ -24,8 +24,8 @@ from coreml_pareto.search import session
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.outcome import Failed, Scored
 from coreml_pareto.search.run import Run
+from coreml_pareto.search.samplers import SAMPLERS
 from coreml_pareto.search.screen import Screen
-from coreml_pareto.search.study import SAMPLERS
 from coreml_pareto.spaces.errors import UserError
 
 STUDY: dict[str, Any] = {

@@ -28,6 +28,19 @@ def test_a_smaller_number_of_threads_stays(monkeypatch: pytest.MonkeyPatch) -> N
     assert [environment(0, 2)[name] for name in THREADS] == ["1", "4", "4", "4", "4"]
 
 
+def test_omps_number_of_threads_counts_for_the_libraries_without_one_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in the search's own process: else a worker would sum in another order."""
+    monkeypatch.setattr(share, "cores", lambda: 8)
+    for name in THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "3")
+    found = environment(0, 2)
+    assert {name: found[name] for name in THREADS} == dict.fromkeys(THREADS, "1") | {"NUMBA_NUM_THREADS": "3"}
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="taskset")
 def test_only_the_cores_that_this_process_may_use_count() -> None:
     code = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
