@@ -40,5 +40,5 @@ def test_a_preset_ends_with_a_front_and_a_recommendation(name: str, tmp_path: Pa
     assert {r.candidate.network.family for r in run.scored()} == {"mobilenet", "efficientnet", "squeezenet"}
     assert f"{trials} packages from" in console.file.getvalue()
     record = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
-    assert [FIXED in trial.system_attrs for trial in record[:4]] == [True, True, True, name != SAMPLED]
+    assert all(FIXED in trial.system_attrs for trial in record[:4])  # three baselines, and what the search chose
     assert set(record[3].params) >= {"family", "width", "teacher", "compression"}
