@@ -39,8 +39,6 @@ from coreml_pareto.spaces.distillation import is_checkpoint
 from coreml_pareto.spaces.space import RUNG, Space
 
 ACCURACY: Final = OBJECTIVES["accuracy"]
-LEAST: Final = 2
-"""Trainings that must have ended before others are foretold."""
 DRAWS: Final = 256
 """New trainings that are drawn to be considered."""
 NEAR: Final = 8
@@ -100,7 +98,7 @@ class Acquisition:
     def best(self, run: Run, at_work: Sequence[Candidate]) -> Candidate | None:
         """Return the training to begin next, under the compression that is worth most; None where nothing can be told."""
         history = History(run.results)
-        if len(history.trainings) < LEAST or ACCURACY.name not in self.plan.objectives:
+        if not history.trainings or ACCURACY.name not in self.plan.objectives:
             return None
         pool = self._pool(run, history, at_work)
         offers = self._offers(run, [*pool, *at_work])

@@ -14,6 +14,7 @@ from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.screen import Screen
+from coreml_pareto.search.store import Store
 from coreml_pareto.search.trial import Laboratory
 
 
@@ -22,14 +23,17 @@ class Mender:
     """Makes packages and trainings of a run again; while it does, `busy`, nothing is stopped early.
 
     Args:
+        store: the run's results.
         laboratory: makes them; a training that is still there is not repeated.
         watcher: sees it as any trial.
         screen: told of each.
         seen: the run's results.
     """
 
-    def __init__(self, laboratory: Laboratory, watcher: Watcher, screen: Screen, seen: Mapping[str, Result]) -> None:
-        self.laboratory, self.watcher, self.screen, self.seen = laboratory, watcher, screen, seen
+    def __init__(
+        self, store: Store, laboratory: Laboratory, watcher: Watcher, screen: Screen, seen: Mapping[str, Result]
+    ) -> None:
+        self.store, self.laboratory, self.watcher, self.screen, self.seen = store, laboratory, watcher, screen, seen
         self.busy = False
 
     def package(self, result: Result) -> None:
@@ -38,7 +42,7 @@ class Mender:
             return
         package = result.outcome.package
         place = package.parent
-        if self.laboratory.store.find(place.parent.name, place.name) is not None or package.is_dir():
+        if self.store.find(place.parent.name, place.name) is not None or package.is_dir():
             return
         self._again(result, "package")
         if not package.is_dir():
@@ -48,7 +52,7 @@ class Mender:
 
     def training(self, key: str | None) -> None:
         """Make the training with this key again where it is not whole."""
-        store = self.laboratory.store
+        store = self.store
         if key is None or not (store.root / "train").is_dir() or store.find("train", key) is not None:
             return  # nothing is inherited, nothing was trained here, or all is well
         scored = ((r, r.outcome.provenance) for r in self.seen.values() if isinstance(r.outcome, Scored))

@@ -117,7 +117,7 @@ class _Session:
         self.proposals = Proposals(
             plan, self.space, self.study, self.laboratory, self.gate, chooser, self.seen, self.at_work, self.origin
         )
-        self.mender = Mender(self.laboratory, self, screen, self.seen)
+        self.mender = Mender(self.store, self.laboratory, self, screen, self.seen)
         self.crew = self._crew()
         self.out_of_time = False
         self._begin()

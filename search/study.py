@@ -56,7 +56,7 @@ from coreml_pareto.search.store.files import sync
 from coreml_pareto.search.terms import study_after, terms_of, with_terms
 from coreml_pareto.search.tested import Look, test_readings
 from coreml_pareto.search.tested import looks as looks_of
-from coreml_pareto.search.told import AGAIN, LOST, attributes_of, outcome_in, result_of, value_of
+from coreml_pareto.search.told import AGAIN, LOST, attributes_of, once, outcome_in, result_of, value_of
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Knob, Space, choose_from
@@ -309,7 +309,8 @@ class Study:
         facts = self.facts()
         tests, repeated = test_readings(facts), repetitions(facts)
         found = (self.result(trial, tests.get(trial.number), repeated.get(trial.number, {})) for trial in self._told())
-        return tuple(result for result in found if result is not None)
+        told = (result for result in found if result is not None)
+        return tuple(once(told) if self.machine else told)
 
     def result(
         self, trial: FrozenTrial, test: Reading | None = None, repeated: Mapping[int, Reading] | None = None

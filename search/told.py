@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -83,3 +83,14 @@ def outcome_in(attributes: Mapping[str, Any], folder: Path) -> Outcome:
             return Pruned(attributes["reason"], score, tuple(attributes["curve"]))
         case _:
             return Failed(attributes["stage"], attributes["cause"])
+
+
+def once(results: Iterable[Result]) -> Iterator[Result]:
+    """Yield each scored candidate once: a machine that was slow, and taken for dead, tells what another one made again."""
+    scored = set[str]()
+    for result in results:
+        if isinstance(result.outcome, Scored):
+            if result.candidate.digest in scored:
+                continue
+            scored.add(result.candidate.digest)
+        yield result

@@ -29,7 +29,8 @@ def told_again(before: Run, found: Elsewhere, limits: Limits, *, strict: bool = 
 def _kept_out(before: Run, there: Run, limits: Limits, *, strict: bool) -> Iterator[str]:
     """What was never trained, or not to its end, for reasons that may no longer hold."""
     for names, count in _not_trained(there, limits, strict=strict).items():
-        own = " and ".join(limit(name, before.limits[name]) for name in names)
+        bounds = before.limits  # a limit that was dropped since is told by its name
+        own = " and ".join(limit(name, bounds[name]) if name in bounds else name for name in names)
         yield f"{many(count, 'candidate')} {_were(count)} not trained because of the run's limit {own}."
     stopped = sum(isinstance(result.outcome, Pruned) for result in before.results)
     if stopped and (there.target != before.target or _lower(before.limits, limits)):

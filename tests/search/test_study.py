@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from coreml_pareto.search.record import check_record
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.samplers import SAMPLERS
 from coreml_pareto.search.study import Asked, Study, load_run
+from coreml_pareto.search.told import once
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
 
@@ -592,3 +594,11 @@ def test_reading_a_run_writes_nothing(finished: Path) -> None:
     before = (finished / "study.db").read_bytes()
     load_run(finished)
     assert (finished / "study.db").read_bytes() == before
+
+
+def test_what_two_machines_made_of_one_candidate_counts_once(tmp_path: Path, scored: Callable[..., Scored]) -> None:
+    study = _open(tmp_path)
+    study.tell(study.ask(), scored(tmp_path), 1.0)
+    first = study.results()[0]
+    twin, failed = replace(first, trial=7), replace(first, trial=8, outcome=Failed("machine", "gone"))
+    assert list(once([first, failed, twin])) == [first, failed]
