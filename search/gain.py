@@ -23,6 +23,11 @@ Table = NDArray[np.float64]
 PLACES: Final = 2048
 """Places of the box at which the gain is summed: a power of two, as Sobol sequences want."""
 
+TOGETHER: Final = 0.5
+"""Of the places where all axes but accuracy are equally far along: size, latency, memory and energy rise together, and in a
+box of independent axes what is small would count for each of them again (weighted hypervolume: Zitzler, Brockhoff and
+Thiele 2007, EMO, LNCS 4403)."""
+
 
 @final
 @dataclass(frozen=True)
@@ -53,11 +58,14 @@ class Box:
         low, high: its corners on the axes other than accuracy.
         error: the error from which on nothing is worth anything; it is counted from 0.
         seed: of the places.
+        together: the share of the places that lie as far along each axis as along any other.
     """
 
-    def __init__(self, low: Vector, high: Vector, error: float, seed: int = 0) -> None:
+    def __init__(self, low: Vector, high: Vector, error: float, seed: int = 0, together: float = TOGETHER) -> None:
         self.error = error
         points = qmc.Sobol(len(low) + 1, rng=np.random.default_rng(seed)).random(PLACES)
+        joint = slice(0, round(together * PLACES))
+        points[joint, 1:] = points[joint, 1:2]
         self.statics: Table = low + points[:, 1:] * (high - low)
         self.errors: Vector = error * points[:, 0]
         self.free: Vector = np.ones(PLACES)

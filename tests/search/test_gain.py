@@ -16,8 +16,8 @@ from coreml_pareto.search.gain import Box, Prospect
 SURE = 1e-6
 
 
-def box(error: float = 0.5, axes: int = 2) -> Box:
-    return Box(np.zeros(axes), np.ones(axes), error)
+def box(error: float = 0.5, axes: int = 2, together: float = 0.0) -> Box:
+    return Box(np.zeros(axes), np.ones(axes), error, together=together)
 
 
 def prospect(
@@ -95,3 +95,9 @@ def test_without_another_axis_only_accuracy_counts() -> None:
     alone = Box(np.zeros(0), np.zeros(0), 0.5)
     alone.take(np.zeros((1, 0)), np.array([0.3]))
     assert alone.gain(prospect([[]], 0.8)) == pytest.approx(0.2, abs=0.01)
+
+
+def test_where_axes_rise_together_the_worst_of_them_counts() -> None:
+    assert box(together=1.0).gain(prospect([[0.25, 0.5]], 0.9)) == pytest.approx(0.5 * 0.8, abs=0.01)
+    half = (0.5 + 0.75 * 0.5) / 2 * 0.8
+    assert box(together=0.5).gain(prospect([[0.25, 0.5]], 0.9)) == pytest.approx(half, abs=0.01)
