@@ -56,7 +56,6 @@ COMMON: dict[str, Any] = {
     "distillation": {"teachers": ["none", "mobilenetv3_large"], "teacher_width": 0.75, "teacher_resolution": 48},
     "compression": ["fp16", "int8/channel", "palette-8/tensor", "palette-6/tensor", "palette-4/tensor"],
     "training": {"batch_size": 64},
-    "target": {"os": 16},
 }
 AXES = {
     "three": ((0.5, 7.5, 9.0), (0.0, 4.5, 5.0)),
