@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import time
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from pathlib import Path
 import torch
 
 from coreml_pareto.search.store import tool_versions
+from coreml_pareto.search.workers.share import cores
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -21,7 +21,7 @@ def store(name: str, rows: Sequence[object], **conditions: object) -> None:
     common = {
         "date": time.strftime("%Y-%m-%d"),
         "machine": _processor(),
-        "cores": os.cpu_count(),
+        "cores": cores(),
         "threads": torch.get_num_threads(),
         "python": platform.python_version(),
         "tools": tool_versions(),
