@@ -19,7 +19,7 @@ import math
 import statistics
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, final
 
@@ -32,10 +32,12 @@ from trainings_table import NAME, plan_of
 from coreml_pareto.objectives.pareto import hypervolume
 from coreml_pareto.objectives.reading import Reading, Score, exact
 from coreml_pareto.search.acquisition import Acquisition, Images
+from coreml_pareto.search.budget import resolve
+from coreml_pareto.search.data import load_data
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.origin import Origin
-from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.outcome import Outcome, Scored
 from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.samplers import SAMPLERS
@@ -46,19 +48,18 @@ from coreml_pareto.spaces.compression import spell
 IMAGES = Images(training=1257, validation=269)
 """Of digits."""
 UNITS = {"latency_ms": "ms", "size_bytes": "B", "memory_bytes": "B", "energy_mj": "mJ", "macs": "1"}
-SHARES = (0.1, 0.25, 0.5)
-"""Of the table's packages, and of its seconds, at which samplers are compared."""
 
 
 @final
 class Table:
     """The rows by what they are asked with; in the search it stands for the laboratory."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], teacher_seconds: float, teacher_macs: float) -> None:
+    def __init__(self, rows: Sequence[Mapping[str, Any]], teacher_seconds: float) -> None:
         self.rows = {row["digest"]: row for row in rows}
         self.by_network = {row["network"]: row for row in rows}
-        self.teacher_seconds, self.teacher_macs = teacher_seconds, teacher_macs
-        self.space = plan_of().space(10)
+        self.teacher_seconds = teacher_seconds
+        self.space, self.data = plan_of().space(10), load_data("digits")
+        self.packages = sum(len(row["packages"]) for row in rows)
 
     def row(self, candidate: Candidate) -> Mapping[str, Any]:
         """Return the training of a candidate."""
@@ -71,13 +72,6 @@ class Table:
 
     def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterator[Score]:
         """Yield what is known of a network without training."""
-        if network.label not in self.by_network:  # the teacher's
-            yield from (
-                {"macs": exact(self.teacher_macs, "1")}
-                | {name: exact(1.0, u) for name, u in UNITS.items() if name != "macs"}
-                for _ in compressions
-            )
-            return
         packages = self.by_network[network.label]["packages"]
         yield from (_static(packages[spell(compression)]) for compression in compressions)
 
@@ -106,11 +100,20 @@ class Point:
     losses: tuple[float, ...]
 
 
-def run(table: Table, sampler: str, seed: int, trainings: int) -> list[Point]:
-    """Search the table until so many trainings were read; return the packages in their order."""
-    plan, space = plan_of(sampler, seed), table.space
-    points: list[Point] = []
-    clock, taught, begun = 0.0, False, set[str]()
+@dataclass
+class Course:
+    """What a search had when, and the seconds that it trained for."""
+
+    points: list[Point] = field(default_factory=list)
+    training: float = 0.0
+
+
+def run(table: Table, sampler: str, seed: int, trainings: int, *, gated: bool = False) -> Course:
+    """Search the table until so many trainings were begun."""
+    plan = resolve(plan_of(sampler, seed, gate=gated), table.data, lambda line: None)
+    space = plan.space(len(table.data.classes))
+    course, clock, taught = Course(), 0.0, False
+    trained: dict[str, int] = {}
     with tempfile.TemporaryDirectory() as scratch:
         study = Study(Path(scratch), plan, space)
         study._study = optuna.create_study(directions=study._study.directions)  # in memory: nothing is to be kept
@@ -119,29 +122,47 @@ def run(table: Table, sampler: str, seed: int, trainings: int) -> list[Point]:
         gate = Gate(plan, space, table, IMAGES.validation)  # type: ignore[arg-type]
         chooser = Acquisition(plan, space, table, IMAGES)
         proposals = Proposals(plan, space, study, table, gate, chooser, seen, running, Origin())  # type: ignore[arg-type]
-        while len(seen) < len(table.rows) * len(space.compressions):
+        while sum(isinstance(result.outcome, Scored) for result in seen.values()) < table.packages:
             proposals.next()
             asked = study.ask(proposals.rung)
-            if earlier := seen.get(asked.candidate.digest):
+            earlier = seen.get(asked.candidate.digest)
+            if earlier and not proposals.revived(earlier):
                 study.repeat(asked, earlier)
                 proposals.fresh()
                 continue
             row = table.row(asked.candidate)
-            if row["digest"] not in begun and len(begun) == trainings:
-                return points
+            if row["digest"] not in trained and len(trained) == trainings:
+                return course
             if asked.candidate.recipe.teacher and not taught:
                 clock, taught = clock + table.teacher_seconds, True
-            clock += row["seconds"]["training"] * (row["digest"] not in begun)
-            clock += row["seconds"]["packages"] / len(space.compressions)
-            begun.add(row["digest"])
-            score = table.score(asked.candidate)
-            outcome = Scored(score, Path(scratch) / "none", {TRAINING: row["digest"], "curve": ""})
+            before = trained.get(row["digest"], 0)
+            outcome, epochs = evaluated(table, gate, asked.candidate, before, seen)
+            trained[row["digest"]] = epochs
+            seconds = row["seconds"]["training"] * (epochs - before) / row["epochs"]
+            course.training += seconds
+            clock += seconds + row["seconds"]["packages"] / len(space.compressions) * isinstance(outcome, Scored)
             study.tell(asked, outcome, 0.0)
             result = Result(asked.number, asked.candidate, outcome)
             seen[asked.candidate.digest] = result
             proposals.after(result)
-            points.append(Point(clock, losses_of(row["packages"][spell(asked.candidate.compression)])))
-    return points
+            if isinstance(outcome, Scored):
+                course.points.append(Point(clock, losses_of(row["packages"][spell(asked.candidate.compression)])))
+    return course
+
+
+def evaluated(
+    table: Table, gate: Gate, candidate: Candidate, epochs: int, seen: Mapping[str, Result]
+) -> tuple[Outcome, int]:
+    """Return how a candidate ends whose training has so many epochs, and how many it has then."""
+    row, score = table.row(candidate), table.score(candidate)
+    for done in range(epochs + 1, row["epochs"] + 1) if gate.active else ():
+        if stopped := gate.training(candidate, None, row["curve"][:done], seen.values()):
+            return stopped, done
+    static = {name: reading for name, reading in score.items() if name != "top1"}
+    if spared := gate.package(candidate, static, seen.values()):
+        return spared, row["epochs"]
+    provenance = {TRAINING: row["digest"], "curve": " ".join(map(str, row.get("curve", ())))}
+    return Scored(score, Path("none"), provenance), row["epochs"]
 
 
 def losses_of(known: Mapping[str, float]) -> tuple[float, ...]:
@@ -158,6 +179,18 @@ def volumes(points: Sequence[Point], axes: str) -> list[float]:
     return [hypervolume(table[: n + 1], corner) / box for n in range(len(table))]
 
 
+def load_table() -> tuple[Table, Mapping[str, Any]]:
+    """Return the committed table and the file's content."""
+    content = json.loads((RESULTS / f"{NAME}.json").read_text())
+    return Table(content["rows"], content["conditions"]["teacher_seconds"]), content
+
+
+def whole_of(table: Table) -> dict[str, float]:
+    """Return the hypervolume of all of the table's packages, by axes."""
+    everything = [Point(0.0, losses_of(one)) for row in table.rows.values() for one in row["packages"].values()]
+    return {axes: volumes(everything, axes)[-1] for axes in AXES}
+
+
 def main() -> None:
     """Compare, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -165,55 +198,53 @@ def main() -> None:
     parser.add_argument("--trainings", type=int, default=40)
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
     asked = parser.parse_args()
-    content = json.loads((RESULTS / f"{NAME}.json").read_text())
-    table = Table(content["rows"], content["conditions"]["teacher_seconds"], content["conditions"]["teacher_macs"])
-    everything = [Point(0.0, losses_of(one)) for row in content["rows"] for one in row["packages"].values()]
-    whole = {axes: volumes(everything, axes)[-1] for axes in AXES}
+    table, content = load_table()
+    whole = whole_of(table)
     rows = []
     for sampler in asked.samplers:
         for seed in range(asked.seeds):
-            points = run(table, sampler, seed, asked.trainings)
-            row: dict[str, Any] = {
-                "sampler": sampler,
-                "seed": seed,
-                "packages": len(points),
-                "seconds": points[-1].seconds,
-            }
-            for axes in AXES:
-                shares = [volume / whole[axes] for volume in volumes(points, axes)]
-                row[axes] = {"shares": [round(s, 5) for s in shares], "at": [round(p.seconds, 1) for p in points]}
-            rows.append(row)
+            points = run(table, sampler, seed, asked.trainings).points
+            rows.append({"sampler": sampler, "seed": seed} | {axes: read(points, axes, whole[axes]) for axes in AXES})
         print_rows([row for row in rows if row["sampler"] == sampler])
     store("samplers", rows, seeds=asked.seeds, trainings=asked.trainings, whole=whole, table=content["conditions"])
 
 
-GRID = (50, 100, 200, 400, 800)
+PACKAGES = (20, 40, 80, 160)
+SECONDS = (50, 100, 200, 400, 800)
+
+
+def read(points: Sequence[Point], axes: str, whole: float) -> dict[str, Any]:
+    """Return the share of the table's volume after so many packages, after so many seconds, and on the average of time."""
+    shares = [volume / whole for volume in volumes(points, axes)]
+    known = [(point.seconds, share) for point, share in zip(points, shares, strict=True)]
+    return {
+        "packages": [round(shares[min(n, len(shares)) - 1], 5) for n in PACKAGES],
+        "seconds": [round(max((share for at, share in known if at <= limit), default=0.0), 5) for limit in SECONDS],
+        "mean": round(_mean_share(known, SECONDS[-1]), 5),
+    }
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Print the median share of the table's volume after so many packages and seconds."""
-    own = [row["three"] for row in rows]
-    packages = [
-        statistics.median(row["shares"][min(n, len(row["shares"])) - 1] for row in own) for n in (20, 40, 80, 160)
-    ]
-    seconds = []
-    for limit in GRID:
-        found = [
-            max((s for s, at in zip(row["shares"], row["at"], strict=True) if at <= limit), default=0.0) for row in own
-        ]
-        seconds.append(statistics.median(found))
-    mean = statistics.mean(_mean_share(row, GRID[-1]) for row in own)
-    told = " ".join(f"{value:.3f}" for value in packages), " ".join(f"{value:.3f}" for value in seconds)
-    print(
-        f"{rows[0]['sampler']:>7}: after 20 40 80 160 packages {told[0]}; after {GRID} s {told[1]}; mean over time {mean:.4f}",
-        flush=True,
-    )
+    """Print the medians over the seeds, and the mean of the means with its standard error."""
+    for axes in AXES:
+        own = [row[axes] for row in rows]
+        packages, seconds = (
+            " ".join(f"{statistics.median(at):.3f}" for at in zip(*(row[key] for row in own), strict=True))
+            for key in ("packages", "seconds")
+        )
+        means = [row["mean"] for row in own]
+        error = statistics.stdev(means) / math.sqrt(len(means)) if len(means) > 1 else math.nan
+        print(
+            f"{rows[0]['sampler']:>7}, {axes}: after {PACKAGES} packages {packages}; after {SECONDS} s {seconds}; "
+            f"mean over time {statistics.mean(means):.4f} ± {error:.4f}",
+            flush=True,
+        )
 
 
-def _mean_share(row: Mapping[str, Any], until: float) -> float:
+def _mean_share(known: Sequence[tuple[float, float]], until: float) -> float:
     """The mean of a curve over time."""
-    at = np.array([0.0, *row["at"], until])
-    shares = np.array([0.0, *row["shares"]])
+    at = np.array([0.0, *(seconds for seconds, _ in known), until])
+    shares = np.array([0.0, *(share for _, share in known)])
     widths = np.diff(np.minimum(at, until))
     return float((widths * shares).sum() / until)
 

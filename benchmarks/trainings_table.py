@@ -1,9 +1,9 @@
 """A table of real trainings, on which samplers are compared: every cell is trained and packaged for real.
 
 A cell is a network, a recipe and a rung; its row has the processor's seconds of its training (one thread) and of its
-packages (wall-clock would count what else runs), and, for each compression, the readings of the saved package: top-1 on
-the validation split and on the test split, size, memory, estimated latency and energy. Nothing is inherited, or a cell
-would depend on what was trained before it. Rows are appended as they are made, so a killed run goes on.
+packages (wall-clock would count what else runs), its learning curve, and, for each compression, the readings of the saved
+package: top-1 on the validation split and on the test split, size, memory, estimated latency and energy. Nothing is
+inherited, or a cell would depend on what was trained before it. Rows are appended as they are made, so a killed run goes on.
 
     python benchmarks/trainings_table.py --work DIR [--workers 2]
 """
@@ -26,16 +26,15 @@ from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.store import Store
-from coreml_pareto.search.teaching import teacher_network
 from coreml_pareto.search.trial import Laboratory, open_laboratory
-from coreml_pareto.spaces.candidate import Candidate, Compression, Recipe
+from coreml_pareto.spaces.candidate import Candidate, Recipe
 from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.space import Space, choose_from
 
 NAME = "trainings_table"
 
 
-def plan_of(sampler: str = "random", seed: int = 0) -> Plan:
+def plan_of(sampler: str = "random", seed: int = 0, *, gate: bool = False) -> Plan:
     """The study whose space the table holds, whole."""
     return load_plan(
         None,
@@ -53,7 +52,7 @@ def plan_of(sampler: str = "random", seed: int = 0) -> Plan:
             },
             "compression": ["fp16", "int8/channel", "palette-8/tensor", "palette-6/tensor", "palette-4/tensor"],
             "training": {"epochs": [12], "rungs": 2, "inherit": False, "batch_size": 64},
-            "search": {"sampler": sampler, "seed": seed, "gate": False},
+            "search": {"sampler": sampler, "seed": seed, "gate": gate},
         },
     )  # fmt: skip
 
@@ -98,7 +97,7 @@ def _cell(fp16: Candidate) -> dict[str, Any]:
     space = plan_of().space(10)
     packages, clock = {}, time.process_time()
     teacher = laboratory.teacher(fp16.recipe, _Silent())
-    laboratory.trainer.train(fp16.network, fp16.recipe, lambda step: None, teacher)
+    trained = laboratory.trainer.train(fp16.network, fp16.recipe, lambda step: None, teacher)
     training, clock = time.process_time() - clock, time.process_time()
     for compression in space.compressions:
         candidate = space.compressed(fp16, compression)
@@ -110,7 +109,8 @@ def _cell(fp16: Candidate) -> dict[str, Any]:
         packages[spell(compression)] = readings | {"test_top1": test}
     names = {"network": fp16.network.label, "teacher": fp16.recipe.teacher, "epochs": fp16.recipe.epochs}
     seconds = {"training": training, "packages": time.process_time() - clock}
-    return names | {"digest": fp16.digest, "seconds": seconds, "packages": packages}
+    curve = [round(epoch["top1"], 4) for epoch in trained.record["history"]]
+    return names | {"digest": fp16.digest, "seconds": seconds, "curve": curve, "packages": packages}
 
 
 def _taught(note: Path, laboratory: Laboratory, recipe: Recipe) -> float:
@@ -142,8 +142,6 @@ def main() -> None:
     _open(asked.work / "store")
     assert _laboratory
     taught = _taught(asked.work / "teacher.json", _laboratory, teacher)
-    network = teacher_network(plan_of(), str(teacher.teacher), 10)
-    macs = next(iter(_laboratory.foreseen(network, [Compression()])))["macs"].value
     apart = multiprocessing.get_context("spawn")  # torch has threads by now
     with ProcessPoolExecutor(asked.workers, apart, initializer=_open, initargs=(asked.work / "store",)) as pool:
         for done, row in enumerate(pool.map(_cell, missing), 1):
@@ -160,7 +158,6 @@ def main() -> None:
         data="digits",
         training_threads=1,
         teacher_seconds=taught,
-        teacher_macs=macs,
         processes=asked.workers,
     )
     print(RESULTS / f"{NAME}.json")

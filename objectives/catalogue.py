@@ -15,6 +15,7 @@ from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.energy import energy
 from coreml_pareto.objectives.latency import Measurement, fastest, latency
 from coreml_pareto.objectives.memory import memory
+from coreml_pareto.objectives.pareto import Scale
 from coreml_pareto.objectives.program import Cost, Program, costs
 from coreml_pareto.objectives.reading import Bound, Direction, Score
 from coreml_pareto.objectives.size import size
@@ -51,7 +52,7 @@ class Objective:
     direction: Direction
     limit: str  # the command line's flag without dashes
     needs_data: bool
-    logarithmic: bool  # compared by ratio when packages are weighed against each other
+    scale: Scale  # how packages are weighed against each other
     read: Callable[[Subject], Score]
 
     @property
@@ -69,14 +70,14 @@ def _accuracy(subject: Subject) -> Score:
 OBJECTIVES: Mapping[str, Objective] = {
     row.name: row
     for row in (
-        Objective("accuracy", "top1", "share", "maximize", "min-top1", True, False, _accuracy),
-        Objective("latency", "latency_ms", "ms", "minimize", "max-latency", False, True,
+        Objective("accuracy", "top1", "share", "maximize", "min-top1", True, "odds", _accuracy),
+        Objective("latency", "latency_ms", "ms", "minimize", "max-latency", False, "ratio",
                   lambda subject: latency(subject.costs, subject.target, subject.measurement)),
-        Objective("size", "size_bytes", "B", "minimize", "max-size", False, True,
+        Objective("size", "size_bytes", "B", "minimize", "max-size", False, "ratio",
                   lambda subject: size(subject.program)),
-        Objective("memory", "memory_bytes", "B", "minimize", "max-memory", False, True,
+        Objective("memory", "memory_bytes", "B", "minimize", "max-memory", False, "ratio",
                   lambda subject: memory(subject.program, subject.target, subject.unit)),
-        Objective("energy", "energy_mj", "mJ", "minimize", "max-energy", False, True,
+        Objective("energy", "energy_mj", "mJ", "minimize", "max-energy", False, "ratio",
                   lambda subject: energy(subject.costs, subject.target)),
     )
 }  # fmt: skip

@@ -3,24 +3,31 @@
 Dominance and hypervolume are moocore's (M. López-Ibáñez and others), which implement Kung et al. 1975 and Guerreiro and
 Fonseca 2018. The recommendation is the smallest augmented Chebyshev distance to the ideal point (R. E. Steuer and
 E.-U. Choo, Mathematical Programming 26, 1983): max over the axes, plus rho times the sum, which breaks ties in favour of
-the point that is better on the rest.
+the point that is better on the rest. Costs rise together (a smaller network is faster, too): in the sum they count as one,
+or on a front of two packages the smaller one would always win.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import moocore
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.special import logit
 from scipy.stats import rankdata
 
 Points = NDArray[np.float64]  # n points × m losses
 
+Scale = Literal["plain", "ratio", "odds"]
+"""How an axis is compared: by difference; a cost by its ratio; minus a share by the odds of its error."""
 RHO: Final = 1e-3
-LEAST_RANGE: Final = math.log(1.1)
+LEAST_RANGE: Final = math.log(2.0)
+"""By ratio or odds, a front's range counts as a factor of two at least."""
+LEAST_SHARE: Final = 1e-3
+"""Shares, and what lacks to one, are taken as that at least: beyond, odds say more than images can."""
 
 
 def dominates(a: ArrayLike, b: ArrayLike) -> bool:
@@ -56,33 +63,39 @@ def hypervolume(points: ArrayLike, reference: ArrayLike) -> float:
     return float(moocore.hypervolume(inside, ref=corner)) if len(inside) else 0.0
 
 
-def balanced_distance(points: ArrayLike, logarithmic: Sequence[bool]) -> NDArray[np.float64]:
+def balanced_distance(points: ArrayLike, scales: Sequence[Scale]) -> NDArray[np.float64]:
     """Augmented Chebyshev distance of each point to the ideal, axes scaled to the range of the finite front points.
 
-    Axes marked `logarithmic` (positive losses) are compared by ratio, and their range counts as 1 : 1.1 at least: where
-    all differ by a few percent, well within the error of an estimate, that must not weigh as much as a real choice. An
-    axis on which all front points agree says nothing and is left out. Points with an infinite loss are infinitely far.
+    By ratio or by odds that range counts as a factor of two at least: where all differ by a few percent, or by images
+    that may be luck, that must not weigh as much as a real choice. An axis on which all front points agree says nothing
+    and is left out. Points with an infinite loss are infinitely far.
 
     Args:
         points: n × m losses.
-        logarithmic: m flags.
+        scales: m of them; `ratio` needs positive losses, `odds` minus a share.
     """
     table = _table(points)
     finite = np.isfinite(table).all(axis=1)
     distance = np.full(len(table), np.inf)
     if not finite.any():
         return distance
-    scaled = _in_log(table[finite], logarithmic)
-    best = scaled[front(scaled)]
+    compared = _compared(table[finite], scales)
+    best = compared[front(compared)]
     ideal, extent = best.min(axis=0), np.ptp(best, axis=0)
     told = extent > 0
-    extent = np.where(logarithmic, np.maximum(extent, LEAST_RANGE), extent)
-    gap = (scaled[:, told] - ideal[told]) / extent[told]
-    distance[finite] = gap.max(axis=1, initial=0.0) + RHO * gap.sum(axis=1)
+    least = np.array([0.0 if scale == "plain" else LEAST_RANGE for scale in scales])
+    gap = (compared[:, told] - ideal[told]) / np.maximum(extent, least)[told]
+    distance[finite] = gap.max(axis=1, initial=0.0) + RHO * gap @ _weights(np.array(scales)[told])
     return distance
 
 
-def shortlist(points: ArrayLike, logarithmic: Sequence[bool], priority: int | None = None) -> NDArray[np.intp]:
+def _weights(scales: NDArray[np.str_]) -> NDArray[np.float64]:
+    """1 for each axis, and for all costs together."""
+    costs = scales == "ratio"
+    return np.where(costs, 1 / max(1, costs.sum()), 1.0)
+
+
+def shortlist(points: ArrayLike, scales: Sequence[Scale], priority: int | None = None) -> NDArray[np.intp]:
     """Indices of the front's finite points, the recommended one first.
 
     By `balanced_distance`, or by one objective (its index), ties then broken by that distance; remaining ties go to
@@ -91,7 +104,7 @@ def shortlist(points: ArrayLike, logarithmic: Sequence[bool], priority: int | No
     table = _table(points)
     if not len(table):
         return np.empty(0, dtype=np.intp)
-    distance = balanced_distance(table, logarithmic)
+    distance = balanced_distance(table, scales)
     kept = front(table)
     kept = kept[np.isfinite(distance[kept])]
     first = np.zeros(len(table)) if priority is None else table[:, priority]
@@ -99,9 +112,9 @@ def shortlist(points: ArrayLike, logarithmic: Sequence[bool], priority: int | No
     return order
 
 
-def best(points: ArrayLike, logarithmic: Sequence[bool], priority: int | None = None) -> int:
+def best(points: ArrayLike, scales: Sequence[Scale], priority: int | None = None) -> int:
     """Index of the recommended point: the first of `shortlist`. ValueError where no point is finite."""
-    order = shortlist(points, logarithmic, priority)
+    order = shortlist(points, scales, priority)
     if not len(order):
         raise ValueError("nothing to recommend: no point with finite losses")
     return int(order[0])
@@ -135,12 +148,15 @@ def _table(points: ArrayLike) -> Points:
     return table
 
 
-def _in_log(table: Points, logarithmic: Sequence[bool]) -> Points:
-    chosen = np.asarray(logarithmic, dtype=bool)
+def _compared(table: Points, scales: Sequence[Scale]) -> Points:
+    """Losses as logarithms where they are compared by ratio or odds."""
+    chosen = np.asarray(scales, dtype=str)
     if chosen.shape != table.shape[1:]:
-        raise ValueError(f"one flag per axis; got {len(chosen)} for {table.shape[1]} axes")
-    if (table[:, chosen] <= 0).any():
-        raise ValueError("a logarithmic axis has positive losses only")
-    scaled = table.copy()
-    scaled[:, chosen] = np.log(scaled[:, chosen])
-    return scaled
+        raise ValueError(f"one scale per axis; got {len(chosen)} for {table.shape[1]} axes")
+    ratio, odds = chosen == "ratio", chosen == "odds"
+    if (table[:, ratio] <= 0).any():
+        raise ValueError("an axis that is compared by ratio has positive losses only")
+    compared = table.copy()
+    compared[:, ratio] = np.log(table[:, ratio])
+    compared[:, odds] = -logit(np.clip(-table[:, odds], LEAST_SHARE, 1 - LEAST_SHARE))
+    return compared

@@ -36,6 +36,7 @@ from coreml_pareto.search.teaching import teacher_network, teacher_recipe
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, digest_of
 from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.distillation import is_checkpoint
+from coreml_pareto.spaces.macs import macs
 from coreml_pareto.spaces.space import RUNG, Space
 
 ACCURACY: Final = OBJECTIVES["accuracy"]
@@ -139,7 +140,7 @@ class Acquisition:
     def _balanced_first(self, run: Run) -> list[Result]:
         """Return the front, the most balanced first."""
         members, axes = front(run), run.objectives
-        order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
+        order = shortlist([losses(member.score, axes) for member in members], [axis.scale for axis in axes])
         return [members[place] for place in order]
 
     def _offers(self, run: Run, wanted: Iterable[Candidate]) -> dict[Network, Offer]:
@@ -231,12 +232,9 @@ class Acquisition:
         own, work = self.images.training * epochs, offers[candidate.network].work
         if name is None or is_checkpoint(name):
             return effort(own, work)
-        network = teacher_network(self.plan, name, self.space.classes)
-        table = self._read(network, {})
         new = name not in history.teachers
         teaching = teacher_recipe(self.plan, name, self.space.classes).epochs * self.images.training
-        macs = work if table is None else float(table[0, self._columns.index(WORK)])
-        return effort(own, work, macs, teaching * new)
+        return effort(own, work, macs(teacher_network(self.plan, name, self.space.classes)), teaching * new)
 
     def _package(
         self, run: Run, candidate: Candidate, offers: Mapping[Network, Offer], prospect: Prospect, box: Box

@@ -20,11 +20,13 @@ from torch import nn
 
 from coreml_pareto.search.config import AUTO, RESOLUTIONS, Plan
 from coreml_pareto.search.data import DataSet
+from coreml_pareto.search.effort import EXPONENT
 from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.teaching import own_teachers, teacher_network, teacher_networks
 from coreml_pareto.spaces.candidate import Network
 from coreml_pareto.spaces.distillation import NONE
 from coreml_pareto.spaces.families import build, check_input, family_of
+from coreml_pareto.spaces.macs import macs
 from coreml_pareto.spaces.space import Space, Value
 
 DEFAULT_EPOCHS = 15
@@ -101,7 +103,7 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
         return _fit(plan, data, laws, Allowance.of(plan, timeout, spent()), say)
     if plan.training.epochs == AUTO:
         plan = _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
-    return _quickest_first(plan, classes, size)
+    return _quickest_first(plan, classes, lambda network: macs(network) ** EXPONENT)
 
 
 def suited(plan: Plan, data: DataSet) -> Plan:
@@ -118,6 +120,11 @@ def training_seconds(plan: Plan, data: DataSet) -> tuple[Network, float]:
     return median, each * _available(plan, data) * max(space.epochs_of(median.backbone))
 
 
+def seconds_per_epoch(network: Network, plan: Plan, data: DataSet) -> float:
+    """Return for how long a network is trained for one epoch on this machine, without a teacher, measured now."""
+    return _seconds_per_image(network, plan.training.batch, pick_device(plan.training.device)) * _available(plan, data)
+
+
 def baselines(space: Space) -> tuple[Network, ...]:
     """Return the smallest network of each family's first backbone: in a resolved plan the quickest, in their order."""
     own = _by_backbone(space)
@@ -125,7 +132,10 @@ def baselines(space: Space) -> tuple[Network, ...]:
 
 
 def _quickest_first(plan: Plan, classes: int, cost: Callable[[Network], float]) -> Plan:
-    """Return the plan with its backbones in the order in which their smallest networks are trained to the end."""
+    """Return the plan with its backbones in the order in which their smallest networks are trained to the end.
+
+    Where nothing was timed the cost follows from the multiply-accumulates (`effort.py`).
+    """
     space = plan.space(classes)
     whole = {name: cost(own[0]) * max(space.epochs_of(name)) for name, own in _by_backbone(space).items()}
     return _updated(plan, "networks", backbones=tuple(sorted(whole, key=whole.__getitem__)))

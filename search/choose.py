@@ -18,9 +18,12 @@ from typing import Final, final
 import numpy as np
 
 from coreml_pareto.objectives import pareto
+from coreml_pareto.objectives.accuracy import right_of
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.energy_ratio import Ratio, ratio
-from coreml_pareto.objectives.reading import losses
+from coreml_pareto.objectives.paired import Difference as Paired
+from coreml_pareto.objectives.paired import compare
+from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.figures import SCALES, amount, figure
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
@@ -44,13 +47,27 @@ class Difference:
     """How another package differs from the chosen one on one objective.
 
     `change` is the other's reading minus the chosen one's; `overlap` says that their intervals do (of energies: that
-    the interval of their ratio holds 1), so that the two are not distinguishable on this objective.
+    the interval of their ratio holds 1; of top-1: that the interval of the paired difference holds 0), so that the two
+    are not distinguishable on this objective. `low` and `high` are the 95 % interval of a paired difference in top-1,
+    where both tell which images they got right.
     """
 
     objective: Objective
     change: float
     better: bool
     overlap: bool
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def told(self) -> str:
+        """`1.2 points of top-1 (0.4 to 2.0)`, `0.31 MB`: as an amount, the interval with the sign of the amount."""
+        said = amount(self.objective.name, self.change)
+        if self.low is None or self.high is None:
+            return said
+        ends = sorted(math.copysign(1.0, self.change) * end for end in (self.low, self.high))
+        shown = (f"{round(100 * end, 1) + 0.0:.1f}".replace("-", "−") for end in ends)  # + 0.0: no minus before zero
+        return f"{said} ({' to '.join(shown)})"
 
 
 @final
@@ -66,7 +83,7 @@ class RunnerUp:
         """For people, e.g. `gains 0.31 MB; costs 1.2 points of top-1; not distinguishable in top-1`."""
         told = [d for d in self.differences if d.change]
         parts = [
-            f"{verb} {', '.join(amount(d.objective.name, d.change) for d in told if d.better is better)}"
+            f"{verb} {', '.join(d.told for d in told if d.better is better)}"
             for verb, better in (("gains", True), ("costs", False))
             if any(d.better is better for d in told)
         ]
@@ -157,8 +174,19 @@ def differences(other: Result, chosen: Result, objectives: Sequence[Objective]) 
 def _difference(other: Result, chosen: Result, objective: Objective) -> Difference:
     a, b = other.score[objective.reading], chosen.score[objective.reading]
     better = losses(other.score, [objective]) < losses(chosen.score, [objective])
+    if objective.name == "accuracy" and (paired := _paired(a, b)) is not None:
+        unsure = a.value != b.value and paired.low <= 0 <= paired.high
+        return Difference(objective, a.value - b.value, better, unsure, paired.low, paired.high)
     alike = not _ratio(other, chosen).ranks if objective.name == ENERGY else a.low <= b.high and b.low <= a.high
     return Difference(objective, a.value - b.value, better, a.value != b.value and alike)
+
+
+def _paired(first: Reading, second: Reading) -> Paired | None:
+    """Two readings of top-1 on the same images; None where they do not tell, or were changed to a mean over seeds."""
+    sides = right_of(first), right_of(second)
+    if sides[0] is None or sides[1] is None or len(sides[0]) != len(sides[1]):
+        return None
+    return compare(sides[0], sides[1])
 
 
 def _ratio(first: Result, second: Result) -> Ratio:
@@ -202,7 +230,7 @@ def _ranked(results: Sequence[Result], objectives: Sequence[Objective], priority
         return complete
     points = np.array([losses(result.score, objectives) for result in complete])
     first = names.index(priority) if priority in names else None
-    ranked = [complete[i] for i in pareto.shortlist(points, [row.logarithmic for row in objectives], first)]
+    ranked = [complete[i] for i in pareto.shortlist(points, [row.scale for row in objectives], first)]
     return _by_latency_where_energy_is_alike(ranked) if first is not None and priority == ENERGY else ranked
 
 

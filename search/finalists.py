@@ -77,7 +77,7 @@ class Agenda:
 
 def chosen(front: Sequence[Result], axes: Sequence[Objective], count: int) -> list[Result]:
     """The most balanced members of a front, at most so many, the most balanced first."""
-    order = shortlist([losses(member.score, axes) for member in front], [axis.logarithmic for axis in axes])
+    order = shortlist([losses(member.score, axes) for member in front], [axis.scale for axis in axes])
     return [front[place] for place in order[:count]]
 
 

@@ -76,9 +76,19 @@ class Proposals:
         """
         if self.study.waiting():
             return
-        candidate = self._taken() or self._baseline() or self._revival() or self._chosen()
+        first, second = (self._baseline, self._worthwhile) if self._baseline_is_due() else (self._worthwhile, self._baseline)
+        candidate = self._taken() or first() or second()
         if candidate is not None:
             self.study.enqueue(candidate)
+
+    def _baseline_is_due(self) -> bool:
+        """Whether a baseline goes before what is worthwhile: every other training, or all at once before Optuna draws."""
+        trained = {(candidate.network, candidate.recipe) for candidate in self._asked()}
+        return self.plan.search.sampler != AUTO or len(trained) % 2 == 0
+
+    def _worthwhile(self) -> Candidate | None:
+        """Return what may win after all, or what is chosen."""
+        return self._revival() or self._chosen()
 
     def revived(self, result: Result) -> bool:
         """Whether a training was stopped that would not be stopped now."""
@@ -167,7 +177,7 @@ class Proposals:
 
     def _balanced_first(self, members: Sequence[Result]) -> list[Result]:
         axes = self.study.objectives
-        order = shortlist([losses(member.score, axes) for member in members], [axis.logarithmic for axis in axes])
+        order = shortlist([losses(member.score, axes) for member in members], [axis.scale for axis in axes])
         return [members[i] for i in order]
 
     def _on_rung(self, candidate: Candidate, rung: int) -> Training:

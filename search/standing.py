@@ -50,7 +50,7 @@ class Volume:
 
     def _place(self, row: Objective, loss: float) -> float:
         """Return where a loss lies in the box, 0 (best) to 1 and above."""
-        if not row.logarithmic:
+        if row.scale == "odds":
             return max(0.0, loss + 1.0)  # a share that is maximised: its loss is -share
         below = math.log(loss * BELOW / self.first[row.reading]) if loss > 0 else 0.0
         return max(0.0, below / math.log(ABOVE * BELOW))

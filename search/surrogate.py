@@ -1,7 +1,8 @@
 """How accurate will a training be?  A Gaussian process over the trainings so far, and what each compression costs.
 
 Modelled is the logit of a training's best top-1, whose noise is that of a share of so many images, 1 / (n p (1 - p)).
-Trainings are alike when their networks and recipes are: backbones and teachers are categories, everything else a number
+Longer trainings are expected to be better (`growth`); what is learned is the rest. Trainings are alike when their networks
+and recipes are: backbones and teachers are categories, everything else a number
 on its natural scale (widths, sides and epochs by their logarithm). The length scales start from what is usual and are
 fitted to the trainings within a factor of three, by marginal likelihood (Rasmussen and Williams 2006, Gaussian Processes
 for Machine Learning, eq. 2.30; scikit-learn's `GaussianProcessRegressor`). How long the weights were trained before they
@@ -33,9 +34,12 @@ from coreml_pareto.spaces.compression import spell
 
 Vector = NDArray[np.float64]
 
-CATEGORY, SIZE, LENGTH, LOSS = 1.2, 1.5, 2.5, 4.0
+CATEGORY, SIZE, LENGTH, LOSS = 1.2, 1.5, 5.0, 4.0
 """Length scales: of a category (two backbones correlate by 0.5), of the network's numbers in octaves, of the epochs in
 octaves, of temperature (octaves) and weights (ones) of the distillation."""
+LEARNING: Final = 1.0
+"""What e times as many epochs are expected to add to the logit: the odds of an error fall as the epochs grow. In
+`benchmarks/trainings_table.py` (few epochs, random weights) it is 0.9 to 3.8, and less the longer one trains."""
 FREEDOM: Final = 3.0
 """By what factor the length scales may be fitted."""
 SPREAD: Final = 1.0
@@ -62,6 +66,11 @@ def logit(share: float, images: int) -> float:
     return math.log(clipped / (1 - clipped))
 
 
+def growth(epochs: float) -> float:
+    """The logit that so many epochs are expected to have won, next to one."""
+    return LEARNING * math.log(epochs)
+
+
 @final
 class Surrogate:
     """Foretells the top-1 of trainings from those that have ended.
@@ -81,11 +90,13 @@ class Surrogate:
         """Return mean and standard deviation of the logit of each candidate's top-1, given the epochs behind it."""
         features = np.array([self._features(candidate, epochs) for candidate, epochs in candidates])
         mean, deviation = self._process.predict(features, return_std=True)
-        return self._centre + self._scale * mean, self._scale * deviation
+        grown = np.array([growth(epochs) for _, epochs in candidates])
+        return self._centre + grown + self._scale * mean, self._scale * deviation
 
     @cached_property
     def _logits(self) -> Vector:
-        return np.array([logit(row.top1, self.images) for row in self.trainings])
+        """What the process learns: the logits, what epochs alone are expected to give taken away."""
+        return np.array([logit(row.top1, self.images) - growth(row.epochs) for row in self.trainings])
 
     @property
     def _centre(self) -> float:

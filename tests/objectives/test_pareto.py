@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from typing import Final
 
 import numpy as np
 import pytest
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.stats import spearmanr
 
+from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.pareto import (
+    Scale,
     balanced_distance,
     best,
     dominates,
@@ -62,7 +65,7 @@ def test_equal_points_stay_together() -> None:
 def test_empty_tables_are_empty() -> None:
     assert front(np.empty((0, 3))).tolist() == []
     assert hypervolume(np.empty((0, 2)), [1, 1]) == 0
-    assert shortlist(np.empty((0, 2)), [False, False]).tolist() == []
+    assert shortlist(np.empty((0, 2)), ["plain", "plain"]).tolist() == []
 
 
 @pytest.mark.parametrize("bad", [[[1, math.nan]], [1, 2, 3]])
@@ -125,67 +128,86 @@ def test_a_corner_of_the_wrong_size_or_infinite_is_refused() -> None:
 
 # Recommendation
 
+SCALES: Final[list[Scale]] = [OBJECTIVES[name].scale for name in ("accuracy", "size", "latency", "memory", "energy")]
+
 
 def test_balanced_by_hand() -> None:
     # scaled to the front's range: (0, 1), (1, 0), (0.4, 0.3); the last is nearest, 0.4 + 0.001 * 0.7
     points = [[0, 10], [10, 0], [4, 3], [9, 9]]
-    flags = [False, False]
-    assert best(points, flags) == 2
-    assert balanced_distance(points, flags)[2] == pytest.approx(0.4 + 1e-3 * 0.7)
-    assert shortlist(points, flags).tolist() == [2, 0, 1]
+    scales: list[Scale] = ["plain", "plain"]
+    assert best(points, scales) == 2
+    assert balanced_distance(points, scales)[2] == pytest.approx(0.4 + 1e-3 * 0.7)
+    assert shortlist(points, scales).tolist() == [2, 0, 1]
 
 
 def test_logarithmic_axes_compare_ratios() -> None:
     # in log, 1 to 10000 with 100 in the middle; linear, 100 is next to 1
     points = [[1, 1.0], [100, 0.6], [10_000, 0.0]]
-    assert balanced_distance(points, [True, False])[1] == pytest.approx(0.6 + 1e-3 * 1.1)
-    assert balanced_distance(points, [False, False])[1] == pytest.approx(0.6 + 1e-3 * (0.6 + 99 / 9999))
+    assert balanced_distance(points, ["ratio", "plain"])[1] == pytest.approx(0.6 + 1e-3 * 1.1)
+    assert balanced_distance(points, ["plain", "plain"])[1] == pytest.approx(0.6 + 1e-3 * (0.6 + 99 / 9999))
     with pytest.raises(ValueError, match="positive"):
-        balanced_distance([[0, 1], [1, 0]], [True, False])
+        balanced_distance([[0, 1], [1, 0]], ["ratio", "plain"])
 
 
 def test_a_few_percent_are_no_choice() -> None:
-    """Latencies 4 % apart must not outweigh half the size; ten percent and more count whole."""
+    """Latencies 4 % apart must not outweigh half the size; a factor of two and more counts whole."""
     points = [[0.36, 1.04, 4.0], [0.47, 1.0, 1.0]]
-    assert balanced_distance(points, [False, True, True]).tolist() == [
-        pytest.approx(1 + 1e-3 * (math.log(1.04) / math.log(1.1) + 1)),
+    assert balanced_distance(points, ["plain", "ratio", "ratio"]).tolist() == [
+        pytest.approx(1 + 1e-3 * (math.log(1.04) / math.log(2) + 1) / 2),
         pytest.approx(1 + 1e-3),
     ]
     near = [[0.30, 1.04, 2.0], [0.40, 1.0, 1.0], [0.28, 1.05, 8.0]]
-    assert best(near, [False, True, True]) == 0
-    with_floor = balanced_distance(near, [False, True, True])
-    assert with_floor[0] == pytest.approx(0.411526 + 1e-3 * (0.411526 + 1 / 6 + 1 / 3), rel=1e-4)
+    assert best(near, ["plain", "ratio", "ratio"]) == 0
+    with_floor = balanced_distance(near, ["plain", "ratio", "ratio"])
+    assert with_floor[0] == pytest.approx(1 / 3 + 1e-3 * (1 / 6 + (math.log(1.04) / math.log(2) + 1 / 3) / 2))
+
+
+def test_costs_that_rise_together_do_not_outvote_accuracy() -> None:
+    """Two packages: half of the error is worth a fifth more size, whose latency, memory and energy follow."""
+    points = [[-0.933, 0.082, 0.10, 0.19, 0.09], [-0.978, 0.107, 0.12, 0.23, 0.10]]
+    assert best(points, SCALES) == 1
+    apart = [[-0.164, 0.13, 0.138, 0.19, 0.0924], [-0.483, 0.43, 0.146, 0.47, 0.097]]
+    assert best(apart, SCALES) == 1
+    assert best([[-0.970, 1.0, 1.0, 1.0, 1.0], [-0.974, 3.0, 3.0, 3.0, 3.0]], SCALES) == 0, "four images of a thousand"
+
+
+def test_shares_are_compared_by_the_odds_of_their_error() -> None:
+    # in odds of the error, 1:1, 1:4 and 1:16 lie at equal distances
+    points = [[-1 / 2, 1.0], [-4 / 5, 4.0], [-16 / 17, 16.0]]
+    assert balanced_distance(points, ["odds", "ratio"]) == pytest.approx([1 + 1e-3, 0.5 + 1e-3, 1 + 1e-3])
+    none_and_all = balanced_distance([[0.0, 1.0], [-1.0, 2.0]], ["odds", "ratio"])
+    assert np.isfinite(none_and_all).all()
 
 
 def test_priority_takes_the_best_of_one_axis_and_breaks_ties_by_balance() -> None:
     points = [[1, 9, 0], [1, 0, 9], [1, 2, 2], [0, 10, 10]]
-    flags = [False] * 3
-    assert best(points, flags, priority=0) == 3
-    assert best(points[:3], flags, priority=0) == 2
-    assert best(points, flags, priority=1) == 1
+    scales: list[Scale] = ["plain"] * 3
+    assert best(points, scales, priority=0) == 3
+    assert best(points[:3], scales, priority=0) == 2
+    assert best(points, scales, priority=1) == 1
 
 
 def test_a_constant_axis_says_nothing_and_a_single_point_wins() -> None:
     flat = [[5, 0, 10], [5, 10, 0], [5, 4, 4]]
-    assert balanced_distance(flat, [True, False, False]) == pytest.approx(
-        balanced_distance([row[1:] for row in flat], [False, False])
+    assert balanced_distance(flat, ["ratio", "plain", "plain"]) == pytest.approx(
+        balanced_distance([row[1:] for row in flat], ["plain", "plain"])
     )
-    assert best([[3, 4]], [False, False]) == 0
+    assert best([[3, 4]], ["plain", "plain"]) == 0
 
 
 def test_infinite_points_are_never_recommended() -> None:
     points = [[math.inf, 0], [1, 1]]
-    assert shortlist(points, [False, False]).tolist() == [1]
+    assert shortlist(points, ["plain", "plain"]).tolist() == [1]
     with pytest.raises(ValueError, match="nothing to recommend"):
-        best([[math.inf, 0]], [False, False])
+        best([[math.inf, 0]], ["plain", "plain"])
 
 
 @given(cubes, st.booleans())
 def test_the_recommended_point_is_on_the_front_and_no_other_is_nearer(table: np.ndarray, log: bool) -> None:
-    flags = [log] * table.shape[1]
+    scales: list[Scale] = ["ratio" if log else "plain"] * table.shape[1]
     table = table + 1
-    chosen = best(table, flags)
-    distance = balanced_distance(table, flags)
+    chosen = best(table, scales)
+    distance = balanced_distance(table, scales)
     assert chosen in front(table)
     assert distance[chosen] == distance[front(table)].min()
 
@@ -193,8 +215,8 @@ def test_the_recommended_point_is_on_the_front_and_no_other_is_nearer(table: np.
 @given(cubes)
 def test_recommendation_ignores_units(table: np.ndarray) -> None:
     scaled = table * np.arange(2, 2 + table.shape[1]) + 7
-    flags = [False] * table.shape[1]
-    assert balanced_distance(scaled, flags) == pytest.approx(balanced_distance(table, flags), abs=1e-6)
+    scales: list[Scale] = ["plain"] * table.shape[1]
+    assert balanced_distance(scaled, scales) == pytest.approx(balanced_distance(table, scales), abs=1e-6)
 
 
 # Correlation

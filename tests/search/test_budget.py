@@ -86,7 +86,7 @@ def test_without_laws_the_smallest_baseline_is_asked_first(data: DataSet) -> Non
     plan = budget.resolve(load_plan(None, asked), data, print)
     found = [network.backbone for network in budget.baselines(plan.space(10))]
     assert found == ["squeezenet1_1", "mobilenetv2", "resnet18"]
-    asked["training"] = {"epochs": {"resnet18": 1, "squeezenet1_1": 12, "mobilenetv2": 3}}
+    asked["training"] = {"epochs": {"resnet18": 1, "squeezenet1_1": 12, "mobilenetv2": 12}}
     plan = budget.resolve(load_plan(None, asked), data, print)
     assert budget.baselines(plan.space(10))[0].backbone == "resnet18"
 

@@ -251,6 +251,6 @@ def test_the_time_counts_each_training_once_however_many_finalists_come_from_it(
 def test_finalists_are_the_most_balanced_of_the_front(draw_run: Callable[..., Run]) -> None:
     run = draw_run(40)
     members, axes = front(run), run.objectives
-    order = shortlist([losses(r.score, axes) for r in members], [axis.logarithmic for axis in axes])
+    order = shortlist([losses(r.score, axes) for r in members], [axis.scale for axis in axes])
     assert [r.trial for r in chosen(members, axes, 3)] == [members[i].trial for i in order[:3]]
     assert chosen((), axes, 3) == [] and len(chosen(members, axes, 1000)) == len(members)
