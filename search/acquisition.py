@@ -14,7 +14,6 @@ import math
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final, Protocol, final
 
 import numpy as np
@@ -35,8 +34,8 @@ from coreml_pareto.search.surrogate import Drops, Surrogate
 from coreml_pareto.search.teaching import teacher_network, teacher_recipe
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network, digest_of
 from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.counts import count
 from coreml_pareto.spaces.distillation import is_checkpoint
-from coreml_pareto.spaces.macs import macs
 from coreml_pareto.spaces.space import RUNG, Space
 
 ACCURACY: Final = OBJECTIVES["accuracy"]
@@ -57,6 +56,10 @@ class Reader(Protocol):
 
     def foreseen(self, network: Network, compressions: Iterable[Compression]) -> Iterable[Score]:
         """Return the readings, at best, of a network's package under each compression."""
+
+
+Tables = Mapping[Network, Table | None]
+"""What was read of networks, compressions × columns; None of those that cannot be read."""
 
 
 @final
@@ -97,12 +100,27 @@ class Acquisition:
         self._foreseen: dict[Network, Table | None] = {}
 
     def best(self, run: Run, at_work: Sequence[Candidate]) -> Candidate | None:
-        """Return the training to begin next, under the compression that is worth most; None where nothing can be told."""
+        """Return the training to begin next, under the compression that is worth most; None where nothing can be told.
+
+        Of a backbone that was never asked the network is read before it is chosen, and all is weighed once more.
+        """
         history = History(run.results)
         if not history.trainings or ACCURACY.name not in self.plan.objectives:
             return None
+        tables = {network: self._read(network, packages) for network, packages in self._packages(run).items()}
         pool = self._pool(run, history, at_work)
-        offers = self._offers(run, [*pool, *at_work])
+        while (chosen := self._weighed(run, history, pool, at_work, tables)) is not None:
+            backbone = chosen.network.backbone
+            if any(network.backbone == backbone for network in tables):
+                break
+            tables[chosen.network] = self._read(chosen.network, {})
+        return chosen
+
+    def _weighed(
+        self, run: Run, history: History, pool: Sequence[Candidate], at_work: Sequence[Candidate], tables: Tables
+    ) -> Candidate | None:
+        """Return what is worth most of a pool, by what was read until now."""
+        offers = self._offers([*pool, *at_work], tables)
         pool = [candidate for candidate in pool if candidate.network in offers]
         if not pool:
             return None
@@ -143,30 +161,20 @@ class Acquisition:
         order = shortlist([losses(member.score, axes) for member in members], [axis.scale for axis in axes])
         return [members[place] for place in order]
 
-    def _offers(self, run: Run, wanted: Iterable[Candidate]) -> dict[Network, Offer]:
+    def _offers(self, wanted: Iterable[Candidate], tables: Tables) -> dict[Network, Offer]:
         """Return what networks offer within the limits, read or guessed.
 
-        Read are those of which packages were asked, and the smallest one of each backbone of which none was: never more,
-        or what is guessed would depend on what was read before a search was killed.
+        Read are those of which packages were asked, and what this choice needs: never more, or what is guessed would
+        depend on what was read before a search was killed.
         """
-        packages = self._packages(run)
-        known = {network.backbone for network in packages}
-        read = [*packages, *(network for backbone, network in self._smallest.items() if backbone not in known)]
-        tables = {network: self._read(network, packages.get(network, {})) for network in read}
-        scaling = Scaling(self._columns, {network: table for network, table in tables.items() if table is not None})
-        wanted_networks = {candidate.network for candidate in wanted}
+        known = {network: table for network, table in tables.items() if table is not None}
+        scaling, readable = Scaling(self._columns, known), {network.backbone for network in known}
+        refused = {network.backbone for network in tables} - readable
+        networks = {candidate.network for candidate in wanted if candidate.network.backbone not in refused}
         offers = {
-            network: self._offer(scaling.of(network))
-            for network in wanted_networks
-            if tables.get(network, ()) is not None
+            network: self._offer(scaling.of(network)) for network in networks if tables.get(network, ()) is not None
         }
         return {network: offer for network, offer in offers.items() if offer is not None}
-
-    @cached_property
-    def _smallest(self) -> Mapping[str, Network]:
-        """The smallest network of each backbone."""
-        networks = sorted(self.space.networks(), key=lambda one: one.width * one.depth * one.resolution, reverse=True)
-        return {network.backbone: network for network in networks}
 
     def _packages(self, run: Run) -> dict[Network, dict[str, Score]]:
         """Return what is known without training of each package that was asked, by network and compression."""
@@ -234,7 +242,8 @@ class Acquisition:
             return effort(own, work)
         new = name not in history.teachers
         teaching = teacher_recipe(self.plan, name, self.space.classes).epochs * self.images.training
-        return effort(own, work, macs(teacher_network(self.plan, name, self.space.classes)), teaching * new)
+        macs = count(teacher_network(self.plan, name, self.space.classes)).macs
+        return effort(own, work, macs, teaching * new)
 
     def _package(
         self, run: Run, candidate: Candidate, offers: Mapping[Network, Offer], prospect: Prospect, box: Box

@@ -24,9 +24,9 @@ from coreml_pareto.search.effort import EXPONENT
 from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.teaching import own_teachers, teacher_network, teacher_networks
 from coreml_pareto.spaces.candidate import Network
+from coreml_pareto.spaces.counts import count
 from coreml_pareto.spaces.distillation import NONE
 from coreml_pareto.spaces.families import build, check_input, family_of
-from coreml_pareto.spaces.macs import macs
 from coreml_pareto.spaces.space import Space, Value
 
 DEFAULT_EPOCHS = 15
@@ -103,7 +103,7 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
         return _fit(plan, data, laws, Allowance.of(plan, timeout, spent()), say)
     if plan.training.epochs == AUTO:
         plan = _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
-    return _quickest_first(plan, classes, lambda network: macs(network) ** EXPONENT)
+    return _quickest_first(plan, classes, lambda network: count(network).macs ** EXPONENT)
 
 
 def suited(plan: Plan, data: DataSet) -> Plan:

@@ -1,11 +1,11 @@
-"""What is asked besides what the sampler draws: baselines first, further compressions of what was trained, new ground.
+"""What is asked besides what the sampler draws: baselines, further compressions of what was trained, new ground.
 
 Where a run begins with the trained networks of another one, these are asked first, each in all its compressions. Else the
-first trials are one plain network of each family (fp16, no teacher), cheapest first: a first package is there
-early, and every later one can be compared with a baseline. After a network was trained, further compressions of it
-are asked next, for they cost no training. Which training comes next `acquisition.py` chooses. One of Optuna's samplers may
-draw instead: what it draws is trained on the lowest rung; after each of those one member of the front is promoted to the
-next, the most balanced first.
+first trial is a plain network (fp16, no teacher), the quickest; every other training is such a baseline until each family
+has one: a first package is there early, and every later one can be compared. After a network was trained, further
+compressions of it are asked next, for they cost no training. Which training comes between and after the baselines
+`acquisition.py` chooses. One of Optuna's samplers may draw instead, after all baselines: what it draws is trained on the
+lowest rung; after each of those one member of the front is promoted to the next, the most balanced first.
 """
 
 from __future__ import annotations
@@ -76,13 +76,13 @@ class Proposals:
         """
         if self.study.waiting():
             return
-        first, second = (self._baseline, self._worthwhile) if self._baseline_is_due() else (self._worthwhile, self._baseline)
-        candidate = self._taken() or first() or second()
+        order = (self._baseline, self._worthwhile) if self._baseline_is_due() else (self._worthwhile, self._baseline)
+        candidate = self._taken() or order[0]() or order[1]()
         if candidate is not None:
             self.study.enqueue(candidate)
 
     def _baseline_is_due(self) -> bool:
-        """Whether a baseline goes before what is worthwhile: every other training, or all at once before Optuna draws."""
+        """Whether a baseline goes before what is worthwhile: in every other training, always where Optuna draws."""
         trained = {(candidate.network, candidate.recipe) for candidate in self._asked()}
         return self.plan.search.sampler != AUTO or len(trained) % 2 == 0
 

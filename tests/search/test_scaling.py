@@ -54,6 +54,15 @@ def test_other_slopes_are_learned_and_shared_by_backbones() -> None:
     np.testing.assert_allclose(guessed, np.log(law(network(1.0, 128), steep, 5.0)), atol=0.1)
 
 
-def test_nothing_is_guessed_of_a_backbone_never_read() -> None:
-    assert Scaling(READINGS, {network(): np.ones((1, 2))}).of(network(backbone="mobilenetv3_small")) is None
-    assert Scaling(READINGS, {}).of(network()) is None
+def test_a_backbone_never_read_follows_by_its_counts() -> None:
+    """MobileNetV2 at width 1 has 3,504,872 parameters with 1000 classes, MobileNetV3-small 2,542,856 (torchvision)."""
+
+    def full(backbone: str) -> Network:
+        return network(1.0, 224, backbone).model_copy(update={"classes": 1000, "stem_stride": 2})
+
+    read, other = full("mobilenetv2"), full("mobilenetv3_small")
+    guessed = Scaling(READINGS, {read: np.array([[7e6, 0.5]])}).of(other)
+    assert guessed is not None
+    assert math.exp(guessed[0, 0]) == pytest.approx(7e6 * 2_542_856 / 3_504_872)
+    assert math.exp(guessed[0, 1]) < 0.5
+    assert Scaling(READINGS, {}).of(other) is None

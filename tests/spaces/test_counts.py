@@ -1,11 +1,11 @@
-"""Multiply-accumulates against published figures and against a sum by hand."""
+"""Multiply-accumulates and parameters against published figures and against a sum by hand."""
 
 from __future__ import annotations
 
 import pytest
 
 from coreml_pareto.spaces.candidate import Network
-from coreml_pareto.spaces.macs import macs
+from coreml_pareto.spaces.counts import count
 
 
 def network(backbone: str, family: str, resolution: int = 224, **more: float) -> Network:
@@ -25,11 +25,16 @@ def network(backbone: str, family: str, resolution: int = 224, **more: float) ->
     ],
 )
 def test_published_counts(backbone: str, family: str, millions: float) -> None:
-    assert macs(network(backbone, family)) / 1e6 == pytest.approx(millions, rel=0.03)
+    assert count(network(backbone, family)).macs / 1e6 == pytest.approx(millions, rel=0.03)
 
 
 def test_four_times_the_pixels_are_four_times_the_work() -> None:
     """All but the classifier's, which sees one pixel."""
-    small, large = (macs(network("mobilenetv2", "mobilenet", side)) for side in (64, 128))
+    small, large = (count(network("mobilenetv2", "mobilenet", side)).macs for side in (64, 128))
     classifier = 1280 * 1000
     assert large - classifier == 4 * (small - classifier)
+
+
+def test_parameters_are_those_of_the_published_weights() -> None:
+    assert count(network("mobilenetv2", "mobilenet")).parameters == 3_504_872  # torchvision's mobilenet_v2
+    assert count(network("resnet18", "timm")).parameters == 11_689_512  # torchvision's resnet18
