@@ -146,10 +146,10 @@ def compared(name: str, data: str, minutes: float, seed: int, images: int, work:
     row: dict[str, Any] = {"study": name, "seed": seed, "minutes": minutes, "test_images": len(split)}
     for axes in AXES:
         curves = {who: curve(rows, axes) for who, rows in judged.items()}
-        level = curves["peer"][-1][1]
+        level, own = (curves[who][-1][1] if curves[who] else 0.0 for who in ("peer", "ours"))
         at = reached(curves["ours"], level)
         row[axes] = {
-            "peer": level, "ours": curves["ours"][-1][1], "share_of_time": None if at is None else at / (60 * minutes),
+            "peer": level, "ours": own, "share_of_time": None if at is None else at / (60 * minutes),
             "curves": {who: [(round(t, 1), round(v, 5)) for t, v in rows] for who, rows in curves.items()},
         }  # fmt: skip
     return row | {"packages": {who: len(rows) for who, rows in judged.items()}}

@@ -34,9 +34,10 @@ from coreml_pareto.spaces.compression import spell
 
 Vector = NDArray[np.float64]
 
-CATEGORY, SIZE, LENGTH, LOSS = 1.2, 1.5, 5.0, 4.0
-"""Length scales: of a category (two backbones correlate by 0.5), of the network's numbers in octaves, of the epochs in
-octaves, of temperature (octaves) and weights (ones) of the distillation."""
+BACKBONE, TEACHER, SIZE, LENGTH, LOSS = 1.2, 2.5, 1.5, 5.0, 4.0
+"""Length scales: of the backbones (two correlate by 0.5), of the teachers (0.85: a teacher changes less than another
+network), of the network's numbers in octaves, of the epochs in octaves, of temperature (octaves) and weights (ones) of the
+distillation."""
 LEARNING: Final = 1.0
 """What e times as many epochs are expected to add to the logit: the odds of an error fall as the epochs grow. In
 `benchmarks/trainings_table.py` (few epochs, random weights) it is 0.9 to 3.8, and less the longer one trains."""
@@ -134,8 +135,8 @@ class Surrogate:
         ]  # fmt: skip
 
     def _scales(self) -> list[float]:
-        categories = len(self._backbones) + len(self._teachers)
-        return [CATEGORY] * categories + [SIZE] * 3 + [LENGTH] * 2 + [LOSS] * 4
+        categories = [BACKBONE] * len(self._backbones) + [TEACHER] * len(self._teachers)
+        return [*categories, *[SIZE] * 3, *[LENGTH] * 2, *[LOSS] * 4]
 
 
 def usual_drop(compression: Compression) -> float:
