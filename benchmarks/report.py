@@ -86,7 +86,8 @@ def _build(folder: Path, trials: int) -> None:
         return found | {"top1": replace(found["top1"], conditions={**found["top1"].conditions, RIGHT: right})}
 
     large_study._score = score
-    large_study.build(folder, trials)
+    study = large_study.build(folder, trials)
+    study.note("classes", [str(number) for number in range(10)])
     log = Log(folder, time.monotonic)
     for number in range(FRONTS):
         log.write("front", trials=[], hypervolume=number / FRONTS)

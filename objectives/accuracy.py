@@ -44,10 +44,14 @@ class Correctness:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """The readings `top1` and `top5`, and the image by image record behind them."""
+    """The readings `top1` and `top5`, and the image by image record behind them.
+
+    `predicted` [n]: the class that comes first, as an index among the program's labels.
+    """
 
     score: dict[str, Reading]
     correctness: Correctness
+    predicted: NDArray[np.int64]
 
 
 def wilson(successes: int, n: int, z: float = Z95) -> tuple[float, float]:
@@ -90,11 +94,12 @@ def evaluate(program: Program, batches: Batches, *, split: str = "validation", r
     records = list(_run(program, batches, round_fp16))
     if not records:
         raise UserError("accuracy needs labelled images; the split is empty; give more data")
+    found, firsts, classes = zip(*records, strict=True)
     correctness = Correctness(
-        top1=np.concatenate([hit.top1 for hit, _ in records]), top5=np.concatenate([hit.top5 for hit, _ in records])
+        top1=np.concatenate([hit.top1 for hit in found]), top5=np.concatenate([hit.top5 for hit in found])
     )
-    score = readings(correctness, records[0][1], split, round_fp16, normalised=program.normalised)
-    return Evaluation(score, correctness)
+    score = readings(correctness, classes[0], split, round_fp16, normalised=program.normalised)
+    return Evaluation(score, correctness, np.concatenate(firsts))
 
 
 def readings(
@@ -128,7 +133,7 @@ def right_of(reading: Reading) -> NDArray[np.bool_] | None:
     return np.unpackbits(bits, count=int(reading.conditions["images"])).astype(bool)
 
 
-def _run(program: Program, batches: Batches, round_fp16: bool) -> Iterator[tuple[Correctness, int]]:
+def _run(program: Program, batches: Batches, round_fp16: bool) -> Iterator[tuple[Correctness, NDArray[np.int64], int]]:
     name = program.scores
     if name is None:
         shapes = ", ".join(f"{output} {list(program.types[output].shape)}" for output in program.output)
@@ -146,7 +151,7 @@ def _run(program: Program, batches: Batches, round_fp16: bool) -> Iterator[tuple
             raise UserError(
                 f"targets index the package's {classes} classes; got {targets.min()} to {targets.max()}; match the labels"
             )
-        yield hits(scores, targets), classes
+        yield hits(scores, targets), scores.argmax(axis=1), classes
 
 
 def _proportion(hit: NDArray[np.bool_], conditions: dict[str, str]) -> Reading:

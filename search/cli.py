@@ -15,15 +15,21 @@ from typing import Annotated
 
 import typer
 
+from coreml_pareto.search.commands.ablate import ablate_command
 from coreml_pareto.search.commands.best import best_command
+from coreml_pareto.search.commands.compare import compare_command
+from coreml_pareto.search.commands.dashboard import dashboard_command
+from coreml_pareto.search.commands.deliver import deliver_command
 from coreml_pareto.search.commands.device_kit import device_kit_command
 from coreml_pareto.search.commands.devices import devices_command
+from coreml_pareto.search.commands.diagnose import diagnose_command
 from coreml_pareto.search.commands.estimate import estimate_command
 from coreml_pareto.search.commands.evaluate import evaluate_command
 from coreml_pareto.search.commands.front import front_command
 from coreml_pareto.search.commands.import_measurements import import_measurements_command
 from coreml_pareto.search.commands.inspect import inspect_command
 from coreml_pareto.search.commands.measure import measure_command
+from coreml_pareto.search.commands.report import report_command
 from coreml_pareto.search.commands.search import search_command
 from coreml_pareto.search.commands.sensitivity import sensitivity_command
 from coreml_pareto.search.commands.space import space_command
@@ -47,10 +53,16 @@ app.command("search", rich_help_panel=_RUNS)(search_command)
 app.command("status", rich_help_panel=_RUNS)(status_command)
 app.command("front", rich_help_panel=_RUNS)(front_command)
 app.command("best", rich_help_panel=_RUNS)(best_command)
+app.command("ablate", rich_help_panel=_RUNS)(ablate_command)
+app.command("dashboard", rich_help_panel=_RUNS)(dashboard_command)
+app.command("deliver", rich_help_panel=_RUNS)(deliver_command)
+app.command("diagnose", rich_help_panel=_RUNS)(diagnose_command)
+app.command("report", rich_help_panel=_RUNS)(report_command)
 app.command("device-kit", rich_help_panel=_RUNS)(device_kit_command)
 app.command("import-measurements", rich_help_panel=_RUNS)(import_measurements_command)
 app.add_typer(store_app, name="store", rich_help_panel=_RUNS)
 app.command("evaluate", rich_help_panel=_PACKAGES)(evaluate_command)
+app.command("compare", rich_help_panel=_PACKAGES)(compare_command)
 app.command("estimate", rich_help_panel=_PACKAGES)(estimate_command)
 app.command("inspect", rich_help_panel=_PACKAGES)(inspect_command)
 app.command("sensitivity", rich_help_panel=_PACKAGES)(sensitivity_command)

@@ -30,6 +30,7 @@ from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, fin
 from coreml_pareto.search.duration import parse_duration
 from coreml_pareto.search.explain import explain
 from coreml_pareto.search.limits import parse_limit
+from coreml_pareto.search.settings import merged
 from coreml_pareto.search.storage.address import AddressField
 from coreml_pareto.spaces import compression as schemes
 from coreml_pareto.spaces.candidate import Calibration, Compression
@@ -377,7 +378,7 @@ def plan_of(content: Mapping[str, Any], place: str, overrides: Mapping[str, Any]
     Raises:
         UserError: an unknown key, an illegal value.
     """
-    content = _merged(content, overrides or {})
+    content = merged(content, overrides or {})
     try:
         return Plan.model_validate(content)
     except ValidationError as error:
@@ -424,15 +425,6 @@ def _read(path: Path) -> str:
         raise UserError(
             f"A study must be readable; {path} is not ({error.strerror}): check its permissions."
         ) from error
-
-
-def _merged(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `base` with `over` laid on top, section by section."""
-    merged = dict(base)
-    for key, value in over.items():
-        below = merged.get(key)
-        merged[key] = _merged(below, value) if isinstance(below, dict) and isinstance(value, Mapping) else value
-    return merged
 
 
 __all__ = ["AUTO", "RESOLUTIONS", "Plan", "dump_plan", "load_plan", "plan_of", "presets"]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Literal, cast, final, get_args
 
@@ -63,10 +63,14 @@ class Normalisation:
 @final
 @dataclass(frozen=True)
 class Judgement:
-    """All readings of a package, and what had to be decided or is worth knowing."""
+    """All readings of a package, and what had to be decided or is worth knowing.
+
+    `predicted` [n]: its answer to each picture, as an index among the classes of the data.
+    """
 
     score: Mapping[str, Reading]
     notes: tuple[str, ...]
+    predicted: NDArray[np.int64] = field(compare=False)
 
 
 def judge(
@@ -95,7 +99,8 @@ def judge(
     batches = inputs(program, pictures, rule, order, normalisation)
     result = evaluate(program, batches, split=split)
     unscaled = () if program.normalised else (f"{program.path.name} ends {NO_PROBABILITIES}",)
-    return Judgement(result.score | static, (note, *unscaled, *_same_data(program, data)))
+    predicted = np.argsort(order)[result.predicted]  # `order` is a permutation: this is its inverse
+    return Judgement(result.score | static, (note, *unscaled, *_same_data(program, data)), predicted)
 
 
 def split_named(text: str) -> SplitName:

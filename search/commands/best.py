@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from coreml_pareto.search.choose import Recommendation
     from coreml_pareto.search.noise import Shares
     from coreml_pareto.search.relaxation import Limits
-    from coreml_pareto.search.run import Result, Run
+    from coreml_pareto.search.run import Run
 
 _PRIORITY = (
     "accuracy, latency, size, memory, energy, or balanced: the smallest augmented Chebyshev distance to the ideal, "
@@ -35,7 +35,7 @@ def best_command(
     min_top1: options.MinTop1 = None,
     strict: options.Strict = False,
 ) -> None:
-    """Recommend one package of a search within limits, the reason in a sentence, and two runners-up.
+    """Recommend one package of a search within limits, the reason, two runners-up, and what each method gave on this run.
 
     Limits replace the study's own, one by one; for another device the saved packages are read again. When nothing
     fits: exit code 3, the nearest candidate per limit, and how little would have to give way; where nothing was
@@ -72,19 +72,27 @@ def best_command(
     drawn = shares(record, answer.objectives, limits, strict)
     bring([answer.chosen, *(other.result for other in answer.runners_up)])
     if as_json:
-        _print_rows(record, [answer.chosen, *(other.result for other in answer.runners_up)], drawn)
+        _print_rows(record, answer, drawn)
     else:
         _show(record, answer, limits, drawn)
 
 
-def _print_rows(run: Run, results: list[Result], drawn: Shares) -> None:
+def _print_rows(run: Run, answer: Recommendation, drawn: Shares) -> None:
+    """The chosen package with the reason and what each method gave, then the runners-up with what they would change."""
+    from coreml_pareto.search.methods import methods
+    from coreml_pareto.search.report.explained import as_data, trade_offs
     from coreml_pareto.search.rows import rows
 
-    options.print_json(rows(results, run, drawn))
+    chosen, *others = rows([answer.chosen, *(other.result for other in answer.runners_up)], run, drawn)
+    chosen |= {"priority": answer.priority, "reason": answer.reason, "methods": as_data(methods(run))}
+    told = [line | {"instead": trade_offs(other)} for line, other in zip(others, answer.runners_up, strict=True)]
+    options.print_json([chosen, *told])
 
 
 def _show(run: Run, answer: Recommendation, limits: Limits, drawn: Shares) -> None:
+    from coreml_pareto.search.methods import methods
     from coreml_pareto.search.report.doubts import doubted, tested
+    from coreml_pareto.search.report.explained import explained
     from coreml_pareto.search.report.tables import best_panel
     from coreml_pareto.search.report.words import conditions
     from coreml_pareto.search.rows import row
@@ -92,5 +100,7 @@ def _show(run: Run, answer: Recommendation, limits: Limits, drawn: Shares) -> No
     screen = options.console(markup=False)
     screen.print(best_panel(doubted(answer, drawn), row(answer.chosen, run)["package"], limits))
     screen.print(conditions(run, [answer.chosen]), style="dim")
+    if (picture := explained(methods(run), answer.chosen, answer.priority)) is not None:
+        screen.print(picture)
     if line := tested(run):
         screen.print(line)

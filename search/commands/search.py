@@ -24,6 +24,7 @@ _TRIALS = "Packages scored or refused by a limit; those stopped early and failur
 _WORKERS = "Processes that evaluate, each with its share of the cores or a GPU. [default: none but the search itself]"
 _FINALISTS = "So many of the front are trained again with other seeds, after the budget. [default: 0]"
 _SEEDS = "With how many other seeds each finalist is trained again. [default: 3]"
+_SET = "Another value of a key of the study, as YAML: --set 'networks.width=[0.5, 1.0]'; may be repeated."
 _UNITS = "ALL, CPU_ONLY, CPU_AND_GPU or CPU_AND_NE."
 
 
@@ -50,6 +51,7 @@ def search_command(
     finalists: Annotated[int | None, typer.Option(min=0, help=_FINALISTS, rich_help_panel="Finalists")] = None,
     seeds: Annotated[int | None, typer.Option(min=2, help=_SEEDS, rich_help_panel="Finalists")] = None,
     seed: Annotated[int | None, typer.Option(help="Of the sampler, the trainings and drawn splits.")] = None,
+    settings: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help=_SET)] = None,
 ) -> None:
     """Search networks, distillation and compression together; every candidate is a saved, verified Core ML package.
 
@@ -64,6 +66,7 @@ def search_command(
     from coreml_pareto.search.report.summary import print_run
     from coreml_pareto.search.screen import Screen
     from coreml_pareto.search.session import search
+    from coreml_pareto.search.settings import merged, settings_of
     from coreml_pareto.search.storage.address import check_environment
     from coreml_pareto.search.storage.machine import host
     from coreml_pareto.spaces.errors import UserError
@@ -75,16 +78,19 @@ def search_command(
         "memory": max_memory,
         "energy": max_energy,
     }
-    overrides = _given(
-        data=data,
-        store=store,
-        storage=storage,
-        origin=origin,
-        strict=strict or None,
-        limits=_given(**limits),
-        target=_given(device=device, os=ios, compute_units=compute_units),
-        search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed, finalists=finalists, seeds=seeds),
-        splits=_given(seed=seed),
+    overrides = merged(
+        settings_of(settings or ()),
+        _given(
+            data=data,
+            store=store,
+            storage=storage,
+            origin=origin,
+            strict=strict or None,
+            limits=_given(**limits),
+            target=_given(device=device, os=ios, compute_units=compute_units),
+            search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed, finalists=finalists, seeds=seeds),
+            splits=_given(seed=seed),
+        ),
     )
     if resume is not None and (study is not None or run is not None):
         raise UserError(

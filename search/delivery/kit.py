@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -23,6 +23,7 @@ from coreml_pareto.objectives.measuring.conditions import COOLING
 from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.objectives.program import Program, content_digest, costs, load
 from coreml_pareto.search.choose import front
+from coreml_pareto.search.delivery.publishing import check_new, published
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.storage.packages import at_hand
@@ -85,24 +86,14 @@ def check(run: Run, out: Path) -> None:
         raise UserError(
             f"a device kit measures the packages of a front; {run.folder} has none within its limits; search on"
         )
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(f"--out names a folder that does not exist yet, or is empty; {out} is neither; name another")
+    check_new(out)
 
 
 def write_kit(run: Run, out: Path, units: Sequence[ComputeUnits]) -> WrittenKit:
     """Write the app and how to use it into a folder, whole or not at all."""
     items = [*_front(run), *_calibration(run)]
-    draft = out.absolute().with_name(f".{out.absolute().name}.draft")
-    shutil.rmtree(draft, ignore_errors=True)
-    try:
+    with published(out) as draft:
         oldest = _write(draft, run, items, units)
-        if out.exists():
-            out.rmdir()
-        draft.rename(out)
-    except OSError as error:
-        raise UserError(f"--out names a folder that can be written; {out}: {error.strerror}; name another") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     count = [item.role for item in items].count("front")
     return WrittenKit(out / APP, count, len(items) - count, f"iOS {oldest}")
 
@@ -110,7 +101,6 @@ def write_kit(run: Run, out: Path, units: Sequence[ComputeUnits]) -> WrittenKit:
 def _write(draft: Path, run: Run, items: Sequence[_Item], units: Sequence[ComputeUnits]) -> int:
     """Fill the folder; returns the oldest iOS that opens every package."""
     app = draft / APP
-    draft.mkdir(parents=True)
     with as_file(files("coreml_pareto.search.delivery") / "device_kit") as template:
         shutil.copytree(template / "Sources", app / "Sources")
         shutil.copy(template / "README.md", draft)
@@ -121,14 +111,19 @@ def _write(draft: Path, run: Run, items: Sequence[_Item], units: Sequence[Comput
         shutil.copytree(item.source, kit / item.file)
         program = load(item.source)
         systems.append(int(program.minimum_os.removeprefix("iOS")))
-        rows.append(_described(item, program))
+        rows.append(described(program, item.file, item.name, item.role))
     oldest = max(systems)
     (app / "Package.swift").write_text(_for_system(manifest, oldest), "utf-8")
-    plain = {
-        "run": run.study, "harness": HARNESS, "protocol": PROTOCOL, "compute_units": list(units), "packages": rows,
-    }  # fmt: skip
-    (kit / "kit.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
+    write_plan(kit, run.study, units, rows)
     return oldest
+
+
+def write_plan(folder: Path, study: str, units: Sequence[ComputeUnits], packages: Sequence[Mapping[str, Any]]) -> None:
+    """Write what is measured, and by which rules, as kit.json: the Swift in `device_kit/` reads it."""
+    plain = {
+        "run": study, "harness": HARNESS, "protocol": PROTOCOL, "compute_units": list(units), "packages": list(packages),
+    }  # fmt: skip
+    (folder / "kit.json").write_text(json.dumps(plain, indent=1, ensure_ascii=False), "utf-8")
 
 
 def _for_system(manifest: str, oldest: int) -> str:
@@ -139,24 +134,29 @@ def _for_system(manifest: str, oldest: int) -> str:
     return manifest.replace(stated, f'.iOS("{oldest}.0")')
 
 
-def _described(item: _Item, program: Program) -> dict[str, Any]:
+def described(program: Program, file: str, name: str, role: str) -> dict[str, Any]:
+    """One package in kit.json: where it lies, how it is called, and its operations, which the app passes on."""
     rows = [asdict(cost) for cost in costs(program)]
-    return {"file": item.file, "digest": content_digest(program), "name": item.name, "role": item.role, "costs": rows}
+    return {"file": file, "digest": content_digest(program), "name": name, "role": role, "costs": rows}
 
 
 def _front(run: Run) -> Iterator[_Item]:
     for result in front(run):
         if isinstance(result.outcome, Scored):
-            yield _Item(_existing(result.outcome.package), f"front-{result.trial:04}.mlpackage", _name(result), "front")
+            yield _Item(
+                existing(result.outcome.package), f"front-{result.trial:04}.mlpackage", name_of(result), "front"
+            )
 
 
-def _existing(package: Path) -> Path:
+def existing(package: Path) -> Path:
+    """The folder of a saved package, fetched if it must be; UserError where it is gone."""
     if not at_hand(package):
-        raise UserError(f"a device kit holds the saved packages; {package} is gone; restore it, or search again")
+        raise UserError(f"what is handed over are the saved packages; {package} is gone; restore it, or search again")
     return package
 
 
-def _name(result: Result) -> str:
+def name_of(result: Result) -> str:
+    """What a package is called on a screen."""
     return f"trial {result.trial}: {result.candidate.network.label} · {describe(result.candidate.compression)}"[:500]
 
 

@@ -99,6 +99,11 @@ class Packager:
         recovered = recover(tuning.trainer, trained, compression, tuning.progress, tuning.teacher, plan)
         return self._produce(recovered.key, trained.network, compression, recovered, plan=plan)
 
+    def made(self, trained: Trained, compression: Compression) -> bool:
+        """Whether the package of a training is there; of one that is fine-tuned this is not known without tuning it."""
+        key = self._key(trained.key, trained.network, compression)
+        return not compression.fine_tune_epochs and self.store.find("package", key) is not None
+
     def probe(self, network: Network, compression: Compression) -> Path:
         """Return the package of the same network with random weights, biases and batch-norm statistics."""
         key = stage_key(probe=network.digest, classes=self.data.classes)
@@ -175,9 +180,11 @@ class Packager:
             if isinstance(source, Recovered):
                 _require_kept(target, network)
 
-        package_key = stage_key(source=key, compression=compression.digest, wrapping=self._identity(network))
         stage, about = "package" if source else "probe", f"{network.label}, {describe(compression)}"
-        return self.store.produce(stage, package_key, make, about) / "model.mlpackage"
+        return self.store.produce(stage, self._key(key, network, compression), make, about) / "model.mlpackage"
+
+    def _key(self, source: str, network: Network, compression: Compression) -> str:
+        return stage_key(source=source, compression=compression.digest, wrapping=self._identity(network))
 
     def _write_mixed(
         self, target: Path, key: str, network: Network, compression: Compression, source: Source | None,

@@ -113,6 +113,11 @@ class Trainer:
         about = f"{network.label}, {recipe.label}"
         return Trained(key, network, recipe, self.store.produce("train", key, make, about))
 
+    def made(self, network: Network, recipe: Recipe, teacher: Trained | None = None) -> Trained | None:
+        """Return the finished training that begins with weights of its own; None where it is yet to be made."""
+        initial = self._initial(network, self.seed(network, recipe), None)
+        return self.find(self.key(network, recipe, initial.weights, teacher))
+
     def find(self, key: str) -> Trained | None:
         """Return a finished training of this store; None where it is gone."""
         folder = self.store.find("train", key)

@@ -12,6 +12,7 @@ import pytest
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.choose import Recommendation, recommend
+from coreml_pareto.search.rows import COUNTS
 from coreml_pareto.search.run import Run
 
 
@@ -22,6 +23,19 @@ def test_json_is_the_chosen_one_and_the_runners_up(command: Callable[..., Any], 
     assert isinstance(expected, Recommendation)
     trials = [expected.chosen.trial, *(other.result.trial for other in expected.runners_up)]
     assert answer.code == 0 and [line["trial"] for line in json.loads(answer.out)] == trials
+
+
+def test_json_explains_the_choice_and_what_the_others_would_change(command: Callable[..., Any], recorded: Run) -> None:
+    chosen, *others = json.loads(command("best", "RUN", "--json").out)
+    expected = recommend(recorded)
+    assert isinstance(expected, Recommendation)
+    assert (chosen["reason"], chosen["priority"]) == (expected.reason, "balanced")
+    assert set(chosen["methods"]) == {"effects", "not_tried", "without_counterpart"}
+    for line in others:
+        for reading, told in line["instead"].items():
+            assert told["change"] == pytest.approx(
+                line[reading] - chosen[reading], abs=1.0 if reading in COUNTS else 1e-9
+            )  # bytes are rounded
 
 
 def test_the_panel(command: Callable[..., Any], recorded: Run) -> None:

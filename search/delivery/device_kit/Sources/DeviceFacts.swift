@@ -10,8 +10,12 @@ struct DeviceFacts: Sendable {
     static func read() -> DeviceFacts {
         let process = ProcessInfo.processInfo
         let version = process.operatingSystemVersion
-        // An iPad app on a Mac is told an iPad's name by hw.machine.
+        // On a Mac hw.machine says arm64, and to an iPad app there an iPad's name.
+        #if os(macOS)
+        let key = "hw.model"
+        #else
         let key = process.isiOSAppOnMac ? "hw.model" : "hw.machine"
+        #endif
         return DeviceFacts(
             model: systemText(key) ?? "unknown",
             system: "\(version.majorVersion).\(version.minorVersion).\(version.patchVersion)",

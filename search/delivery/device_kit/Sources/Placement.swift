@@ -15,7 +15,7 @@ struct Placement: Codable, Sendable {
 
     /// Ask Core ML's plan; nil on systems that have none, or where it does not answer.
     static func of(_ compiled: URL, on units: ComputeUnits) async -> Placement? {
-        guard #available(iOS 17.4, *) else { return nil }
+        guard #available(iOS 17.4, macOS 14.4, *) else { return nil }
         guard let plan = try? await MLComputePlan.load(contentsOf: compiled, configuration: units.configuration) else {
             return nil
         }

@@ -1,0 +1,1 @@
+"""What a browser shows of a run, through optuna-dashboard: read only, with our constraints, readings and packages."""

@@ -1,0 +1,248 @@
+"""The tables of a report as words: what HTML and Markdown set side by side, said once."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
+from coreml_pareto.objectives.reading import Reading, losses
+from coreml_pareto.search.figures import ESTIMATE, SCALES, figure, interval, significant
+from coreml_pareto.search.inspection import Inspection, Row
+from coreml_pareto.search.relaxation import NothingFits
+from coreml_pareto.search.report.doubts import doubts
+from coreml_pareto.search.report.facts import Facts
+from coreml_pareto.search.report.words import many, model_name, refusal
+from coreml_pareto.search.run import Result
+from coreml_pareto.spaces.compression import describe, minimum_os
+
+NOTHING: Final = "–"
+NAMED: Final = 3
+"""Layers named beside a reason, at most."""
+LOSSLESS: Final = 999.0
+"""The signal-to-noise ratio, dB, that stands for none lost."""
+
+
+@final
+@dataclass(frozen=True)
+class Cell:
+    """One figure of a table: value with unit, its interval (empty where exact), how it was obtained."""
+
+    text: str
+    ends: str = ""
+    how: str = ""
+    best: bool = False
+
+
+@final
+@dataclass(frozen=True)
+class Line:
+    """One row: what it is, then a cell for each column."""
+
+    label: str
+    cells: tuple[Cell, ...]
+
+
+@final
+@dataclass(frozen=True)
+class Form:
+    """Layers that are stored in one form; `elements` is their share of all layers' weights, `snr` the worst, dB."""
+
+    form: str
+    layers: int
+    elements: float
+    bits: float
+    snr: str
+
+
+@final
+@dataclass(frozen=True)
+class Otherwise:
+    """Layers that are not stored as was asked, and why."""
+
+    asked: str
+    applied: str
+    reason: str
+    layers: int
+    names: str
+    elements: float
+
+
+def key_figures(result: Result) -> list[Line]:
+    """The five objectives of a package, those it has a reading for."""
+    rows = [row for row in OBJECTIVES.values() if row.reading in result.score]
+    return [Line(_noun(row), (_cell(row, result.score[row.reading]),)) for row in rows]
+
+
+def test_cell(result: Result) -> Cell:
+    """Top-1 on the test split."""
+    return _percent(result.test_top1)
+
+
+def front_rows(facts: Facts) -> list[tuple[Result, list[Cell]]]:
+    """The front with its readings and its share of drawn fronts, the best top-1 first."""
+    order = sorted(facts.front, key=lambda result: (*losses(result.score, [OBJECTIVES["accuracy"]]), result.trial))
+    return [
+        (
+            result,
+            [*(_known(result, row) for row in facts.objectives), _share(facts.share(result))],
+        )
+        for result in order
+    ]
+
+
+def side_by_side(results: Sequence[Result], facts: Facts) -> list[Line]:
+    """Packages as columns: what they are, their readings, the best of each objective marked."""
+    texts: Mapping[str, Callable[[Result], str]] = {
+        "trial": lambda r: str(r.trial),
+        "network": lambda r: r.candidate.network.label,
+        "training": lambda r: r.candidate.recipe.label,
+        "compression": lambda r: describe(r.candidate.compression),
+    }
+    lines = [Line(label, tuple(Cell(say(result)) for result in results)) for label, say in texts.items()]
+    lines += [_compared(results, row) for row in facts.objectives]
+    more: Mapping[str, Callable[[Result], Cell]] = {
+        "top-1 on test": lambda r: _percent(r.test_top1),
+        "frames per second": lambda r: _plain(r.score.get("fps")),
+        "bits per weight": lambda r: _plain(r.score.get("bits_per_weight")),
+        "opens on": lambda r: Cell(f"{facts.run.target.device.system(minimum_os(r.candidate.compression))} and newer"),
+        "on drawn fronts": lambda r: _share(facts.share(r)),
+    }  # fmt: skip
+    lines += [Line(label, tuple(say(result) for result in results)) for label, say in more.items()]
+    return [line for line in lines if any(cell.text != NOTHING for cell in line.cells)]
+
+
+def ended(facts: Facts) -> str:
+    """`26 packages from 9 trained networks, 3 candidates over a limit and not trained, 1 failed.`"""
+    counts = facts.counts
+    parts = [f"{many(counts['scored'], 'package')} from {many(facts.trainings, 'trained network')}"]
+    parts += [f"{many(counts['infeasible'], 'candidate')} over a limit and not trained"] if counts["infeasible"] else []
+    parts += [f"{counts['pruned']} stopped early"] if counts["pruned"] else []
+    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
+    return f"{', '.join(parts)}."
+
+
+def doubts_of(facts: Facts) -> list[str]:
+    """How sure the front is: shares, validation against test, who has seen the test."""
+    return list(doubts(facts.run, facts.front, facts.shares))
+
+
+def verdict(facts: Facts) -> list[str]:
+    """Why nothing is recommended, line by line; empty where something is."""
+    return refusal(facts.run, facts.answer) if isinstance(facts.answer, NothingFits) else []
+
+
+def instead(facts: Facts) -> list[tuple[Result, str, str]]:
+    """Each runner-up, its name, and what taking it would gain and cost."""
+    return [(other.result, model_name(other.result), other.sentence) for other in facts.runners_up]
+
+
+def forms(found: Inspection) -> list[Form]:
+    """How layers are stored, the most weights first."""
+    groups: dict[str, list[Row]] = {}
+    for row in _layers(found):
+        groups.setdefault(row.applied, []).append(row)
+    whole = sum(row.elements for row in _layers(found))
+    told = [_form(form, rows, whole) for form, rows in groups.items()]
+    return sorted(told, key=lambda form: -form.elements)
+
+
+def exceptions(found: Inspection) -> list[Otherwise]:
+    """Layers that are not as asked, by reason, the most weights first."""
+    groups: dict[tuple[str, str, str], list[Row]] = {}
+    for row in _layers(found):
+        if row.asked not in (None, row.applied):
+            groups.setdefault((str(row.asked), row.applied, row.reason), []).append(row)
+    whole = sum(row.elements for row in _layers(found))
+    told = [
+        Otherwise(asked, applied, reason, len(rows), _named(rows), sum(row.elements for row in rows) / whole)
+        for (asked, applied, reason), rows in groups.items()
+    ]
+    return sorted(told, key=lambda exception: -exception.elements)
+
+
+def bytes_by_content(found: Inspection) -> list[tuple[str, int]]:
+    """What a package's bytes on disk hold; they add up to its size."""
+    sizes = found.sizes
+    told = {
+        "weights": sizes.weights, "other constants": sizes.constants, "headers and padding": sizes.framing,
+        "program": sizes.program, "manifest and the rest": sizes.other,
+    }  # fmt: skip
+    return [(what, size) for what, size in told.items() if size]
+
+
+def importance_table(facts: Facts) -> list[tuple[str, list[float | None]]]:
+    """Knobs as rows, a share for each objective of `facts.importances`, the weightiest knob first."""
+    total: Counter[str] = Counter()
+    for shares in facts.importances.values():
+        total.update(shares)
+    return [(knob, [shares.get(knob) for shares in facts.importances.values()]) for knob, _ in total.most_common()]
+
+
+def importance_note(facts: Facts) -> str:
+    """What the shares mean, and on what they rest."""
+    return (
+        f"PED-ANOVA over {many(len(facts.scored), 'package')} from {many(facts.trainings, 'trained network')}: how far a "
+        "choice among the best tenth differs from the same choice among all; –: not told from chance (chi-squared test, 5 %). "
+        "It describes what was tried here; of choices that were varied together it cannot say which one it was."
+    )
+
+
+def noun(name: str) -> str:
+    """`Top-1`, `Latency`: an objective at the head of a column."""
+    return _noun(OBJECTIVES[name])
+
+
+def _noun(row: Objective) -> str:
+    return SCALES[row.name].noun
+
+
+def _compared(results: Sequence[Result], row: Objective) -> Line:
+    known = [result for result in results if row.reading in result.score]
+    best = min((losses(result.score, [row]) for result in known), default=None)
+    cells = (_known(r, row, best=len(known) > 1 and losses(r.score, [row]) == best) for r in results)
+    return Line(_noun(row), tuple(cells))
+
+
+def _known(result: Result, row: Objective, *, best: bool = False) -> Cell:
+    reading = result.score.get(row.reading)
+    return Cell(NOTHING) if reading is None else _cell(row, reading, best=best)
+
+
+def _cell(row: Objective, reading: Reading, *, best: bool = False) -> Cell:
+    return Cell(figure(row.name, reading), interval(row.name, reading), reading.how, best)
+
+
+def _percent(reading: Reading | None) -> Cell:
+    return Cell(NOTHING) if reading is None else _cell(OBJECTIVES["accuracy"], reading)
+
+
+def _plain(reading: Reading | None) -> Cell:
+    if reading is None:
+        return Cell(NOTHING)
+    guessed = reading.how in ("estimated", "corrected")
+    ends = "" if reading.how == "exact" else f"{significant(reading.low)}–{significant(reading.high)}"
+    return Cell(f"{ESTIMATE if guessed else ''}{significant(reading.value)}", ends, reading.how)
+
+
+def _share(share: float | None) -> Cell:
+    return Cell(NOTHING if share is None else f"{100 * share:.0f} %")
+
+
+def _layers(found: Inspection) -> Iterator[Row]:
+    return (row for row in found.rows if row.layer)
+
+
+def _form(form: str, rows: Sequence[Row], whole: int) -> Form:
+    elements = sum(row.elements for row in rows)
+    told = [row.snr_db for row in rows if row.snr_db is not None]
+    worst = min(told, default=None)
+    snr = NOTHING if worst is None else "nothing lost" if worst >= LOSSLESS else f"{worst:.1f} dB"
+    return Form(form, len(rows), elements / whole, 8 * sum(row.stored_bytes for row in rows) / elements, snr)
+
+
+def _named(rows: Sequence[Row]) -> str:
+    more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+    return ", ".join(row.name for row in rows[:NAMED]) + more

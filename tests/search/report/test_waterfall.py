@@ -1,0 +1,109 @@
+"""The waterfall's bars stand where the steps say, whatever names hold."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import pytest
+from rich.console import Console
+
+from coreml_pareto.search.ablation import METHODS, Ablation, design
+from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.figures import SCALES
+from coreml_pareto.search.report.charts import save_figure
+from coreml_pareto.search.report.waterfall import (
+    BETTER,
+    FULL,
+    LEVEL,
+    WORSE,
+    ablation_tables,
+    as_data,
+    caption,
+    waterfall_figure,
+)  # fmt: skip
+from coreml_pareto.search.run import Result
+from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
+from coreml_pareto.spaces.compression import parse
+
+HOSTILE = "<script>alert('a')</script> & \u202eטקסט\u202c 🐦"
+
+
+@pytest.fixture
+def found(result_at: Callable[..., Result]) -> Ablation:
+    """Three seeds, all five axes, drawn; a teacher whose name may hold anything."""
+    plan = {"name": "a", "data": "digits", "networks": {"resolution": [32, 64]}, "search": {"trials": 1}}
+    full = Candidate(
+        network=Network(
+            family="mobilenet", backbone="mobilenetv2", width=0.5, resolution=32, stem_stride=1, classes=10
+        ),
+        recipe=Recipe(epochs=8, learning_rate=1e-3, weight_decay=0.01, teacher=f"./{HOSTILE}", temperature=4),
+        compression=parse("pruning-50+palette-4"),
+    )
+    made, draw = design(full, load_plan(None, plan).space(10)), np.random.default_rng(0)
+
+    def score() -> Any:
+        top1, *others = draw.uniform(0.6, 0.9), *draw.lognormal(0, 1, 4)
+        return result_at(0, (round(top1 * 270) / 270, others[0], 1e6 * others[1], 1e6 * others[2], others[3])).score
+
+    return Ablation(made, (1, 2, 3), {c.digest: {seed: score() for seed in (1, 2, 3)} for c in made.candidates})
+
+
+def _bars(figure: go.Figure) -> list[go.Bar]:
+    return [trace for trace in figure.data if trace.type == "bar"]
+
+
+def test_each_bar_begins_where_the_one_before_ends(found: Ablation) -> None:
+    figure = waterfall_figure(found, "birds")
+    for axis, bar in zip(found.axes, _bars(figure)[::2], strict=True):
+        factor = SCALES[axis.name].factor
+        assert list(bar.y) == ["baseline", *METHODS, FULL]
+        level = bar.x[0]
+        for base, length, shift in zip(bar.base[1:-1], bar.x[1:-1], found.steps(axis), strict=True):
+            assert base == pytest.approx(level) and length == pytest.approx(shift.value * factor)
+            level = base + length
+        assert level == pytest.approx(bar.x[-1]) and bar.base[-1] == 0
+
+
+def test_better_and_worse_have_their_colours_and_signs(found: Ablation) -> None:
+    for axis, bar in zip(found.axes, _bars(waterfall_figure(found, "birds"))[1::2], strict=True):
+        for length, colour, text in zip(bar.x, bar.marker.color, bar.customdata, strict=True):
+            better = (length > 0) == (axis.direction == "maximize")
+            assert colour == (LEVEL if length == 0 else BETTER if better else WORSE)
+            assert text.startswith("+" if length > 0 else "−")
+
+
+def test_names_are_text(found: Ablation, tmp_path: Path) -> None:
+    figure = waterfall_figure(found, HOSTILE)
+    assert "&lt;script&gt;" in figure.layout.title.text and "<script>" not in figure.layout.title.text
+    save_figure(figure, tmp_path / "waterfall.html")
+    assert "<script>alert('a')" not in (tmp_path / "waterfall.html").read_text("utf-8")
+
+
+def test_tables_tell_every_step_with_its_interval(found: Ablation) -> None:
+    console = Console(file=io.StringIO(), width=110, markup=False)
+    for table in ablation_tables(found):
+        console.print(table)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert all(text.count(f"\n{method} ") == 2 for method in METHODS) and "baseline" in text and "full recipe" in text
+    step = found.steps(found.axes[0])[0]
+    assert step.low is not None and f"{100 * abs(step.low):.1f}" in text
+    assert "in this order: architecture, distillation, quantization, pruning, resolution" in caption(found)
+
+
+def test_one_seed_claims_no_interval(found: Ablation) -> None:
+    alone = Ablation(found.design, (1,), found.scores)
+    assert "nothing is known of the spread" in caption(alone)
+    assert not any(bar.error_x.visible for bar in _bars(waterfall_figure(alone, "birds")))
+
+
+def test_for_machines_the_changes_add_up(found: Ablation) -> None:
+    told = as_data(found)
+    for reading in ("top1", "latency_ms", "size_bytes", "memory_bytes", "energy_mj"):
+        total = sum(step["change"][reading]["value"] for step in told["steps"])
+        assert told["baseline"][reading]["value"] + total == pytest.approx(told["full"][reading]["value"])
+    assert told["order"] == list(METHODS) and told["seeds"] == [1, 2, 3]
