@@ -35,6 +35,8 @@ ENERGY: Final = "energy"
 _MILLIJOULES: Final = OBJECTIVES[ENERGY].reading
 _MILLISECONDS: Final = OBJECTIVES["latency"].reading
 RUNNERS_UP: Final = 2
+SLIGHT: Final = 0.01
+"""Of a cost: a smaller difference of estimates is not worth a number in a sentence."""
 _SUPERLATIVE: Final = {
     "accuracy": "highest top-1", "latency": "lowest latency", "size": "smallest package",
     "memory": "lowest memory", "energy": "lowest energy",
@@ -49,7 +51,7 @@ class Difference:
     `change` is the other's reading minus the chosen one's; `overlap` says that their intervals do (of energies: that
     the interval of their ratio holds 1; of top-1: that the interval of the paired difference holds 0), so that the two
     are not distinguishable on this objective. `low` and `high` are the 95 % interval of a paired difference in top-1,
-    where both tell which images they got right.
+    where both tell which images they got right. `slight`: less than a hundredth of a cost, and not distinguishable.
     """
 
     objective: Objective
@@ -58,6 +60,7 @@ class Difference:
     overlap: bool
     low: float | None = None
     high: float | None = None
+    slight: bool = False
 
     @property
     def told(self) -> str:
@@ -83,9 +86,9 @@ class RunnerUp:
         """For people, e.g. `gains 0.31 MB; costs 1.2 points of top-1; not distinguishable in top-1`."""
         told = [d for d in self.differences if d.change]
         parts = [
-            f"{verb} {', '.join(d.told for d in told if d.better is better)}"
+            f"{verb} {', '.join(d.told for d in told if d.better is better and not d.slight)}"
             for verb, better in (("gains", True), ("costs", False))
-            if any(d.better is better for d in told)
+            if any(d.better is better and not d.slight for d in told)
         ]
         if alike := [SCALES[d.objective.name].noun for d in told if d.overlap]:
             parts.append(f"intervals overlap, not distinguishable in {_listed(alike)}")
@@ -178,7 +181,8 @@ def _difference(other: Result, chosen: Result, objective: Objective) -> Differen
         unsure = a.value != b.value and paired.low <= 0 <= paired.high
         return Difference(objective, a.value - b.value, better, unsure, paired.low, paired.high)
     alike = not _ratio(other, chosen).ranks if objective.name == ENERGY else a.low <= b.high and b.low <= a.high
-    return Difference(objective, a.value - b.value, better, a.value != b.value and alike)
+    slight = alike and abs(a.value - b.value) < SLIGHT * b.value
+    return Difference(objective, a.value - b.value, better, a.value != b.value and alike, slight=slight)
 
 
 def _paired(first: Reading, second: Reading) -> Paired | None:

@@ -155,9 +155,9 @@ class Case:
         if is_checkpoint(name):
             path = Path(name).expanduser() / "record.json"
             return Past.of(path.parent.name, path) if path.is_file() else None
-        if plan is None:
-            return None
         classes = len(self.run.classes)
+        if plan is None or not classes:
+            return None
         wanted = teacher_network(plan, name, classes), teacher_recipe(plan, name, classes)
         return next((past for past in self.pasts.values() if (past.network, past.recipe) == wanted), None)
 

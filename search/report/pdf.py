@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
+from coreml_pareto.search.diagnosis.finding import Finding
 from coreml_pareto.search.figures import SCALES, interval, mark, number
-from coreml_pareto.search.report import story, words
+from coreml_pareto.search.report import findings, story, words
 from coreml_pareto.search.report.class_prints import MATRIX, class_print, confusion_print, extremes
 from coreml_pareto.search.report.doubts import doubts
 from coreml_pareto.search.report.facts import Facts
@@ -72,8 +73,24 @@ def _sections(facts: Facts) -> Iterator[Section]:
         yield Section("What it gets right and wrong", tuple(_photographs(facts.pictures)))
         yield Section("Class by class", tuple(_classes(facts.pictures)))
     yield Section("What the compression did", tuple(_compression(facts)))
+    yield Section("Diagnosis", tuple(_diagnosis(facts)))
     yield Section("What may not be concluded", tuple(_limitations(facts)))
     yield Section("Conditions", (Bullets(tuple(("", sentence) for sentence in facts.conditions)),))
+
+
+def _diagnosis(facts: Facts) -> Iterator[Part]:
+    yield Words(findings.headline(facts.diagnosis))
+    told = [
+        (f"{one.failure} ({one.severity}):", " ".join([one.what, *_evidence(one), one.remedy, f"`{one.command}`"]))
+        for one in facts.diagnosis.findings
+    ]
+    if told:
+        yield Bullets(tuple(told))
+
+
+def _evidence(one: Finding) -> Iterator[str]:
+    if one.evidence:
+        yield f"Evidence: {'; '.join(map(findings.figure, one.evidence))}."
 
 
 def _cover(facts: Facts) -> Iterator[Part]:
