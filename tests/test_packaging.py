@@ -49,7 +49,8 @@ def packaged(folder: Path) -> set[str]:
     """Return the files of the rooms below a folder that belong into a wheel."""
     kinds = {".py", ".yaml", ".csv", ".md", ".typed", ".json", ".swift", ".typ", ".html", ".css", ".js"}
     found = (path for room in ROOMS for path in (folder / room).rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)) for path in found if path.suffix in kinds and "__pycache__" not in path.parts}
+    kept = (path for path in found if path.suffix in kinds or path.name == "LICENSE")
+    return {str(path.relative_to(folder)) for path in kept if "__pycache__" not in path.parts}
 
 
 @pytest.fixture(scope="module")

@@ -22,23 +22,24 @@ QUICK = {
     "networks": {"resolution": [32], "pretrained": False},
     "training": {"epochs": [1], "device": "cpu"},
 }
-SAMPLED = "quickstart"
-"""This one makes one package of each training, so that its fourth trial is the sampler's."""
+LONGEST = "quickstart"
+"""Of each training one package: here its third baseline, the fifth, is waited for."""
 
 
 @pytest.mark.parametrize("name", sorted(presets()))
 def test_a_preset_ends_with_a_front_and_a_recommendation(name: str, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=100)
-    each, trials = (1, 4) if name == SAMPLED else (2, 6)
-    asked = QUICK | {"search": {"trials": trials, "packages_per_training": each}}
+    trials = 5 if name == LONGEST else 3
+    asked = QUICK | {"search": {"trials": trials, "packages_per_training": 1}}
     with Screen(console) as screen:
         run = search(load_plan(name, asked), tmp_path, screen)
     print_run(run, console)
     assert isinstance(console.file, io.StringIO)
     assert isinstance(recommend(run), Recommendation)
     assert len(run.scored()) == trials
-    assert {r.candidate.network.family for r in run.scored()} == {"mobilenet", "efficientnet", "squeezenet"}
+    families = {r.candidate.network.family for r in run.scored()}
+    assert families == {"mobilenet", "efficientnet", "squeezenet"} if name == LONGEST else len(families) > 1
     assert f"{trials} packages from" in console.file.getvalue()
     record = optuna.load_study(study_name=name, storage=f"sqlite:///{tmp_path / 'study.db'}").trials
-    assert all(FIXED in trial.system_attrs for trial in record[:4])  # three baselines, and what the search chose
-    assert set(record[3].params) >= {"family", "width", "teacher", "compression"}
+    assert all(FIXED in trial.system_attrs for trial in record[:trials])
+    assert set(record[1].params) >= {"family", "width", "teacher", "compression"}

@@ -208,7 +208,10 @@ def test_written_as_coremltools_writes_it(packages: Any, tmp_path: Path, text: s
         got, expected = decode(ours, mine.outputs[0][0]), decode(theirs, other.outputs[0][0])
         if compression.scheme == "palette":  # ours errs less
             continue
-        assert (got == expected).mean() > (0.999 if compression.scheme == "pruning" else 0.99999)
+        if compression.scheme == "pruning":  # of weights as large as the threshold either may go
+            assert len(np.unique(np.abs(got + expected)[got != expected])) <= 1
+            continue
+        assert (got == expected).mean() > 0.99999
     assert compared >= 11
 
 

@@ -169,7 +169,7 @@ def _top1(module: nn.Module, data: DataSet) -> float:
 
 def test_a_pruned_network_regains_most_of_its_loss(tmp_path: Path) -> None:
     trainer = Trainer(Store(tmp_path), load_data("digits", limit=800), "false", "cpu")
-    trained, asked = trainer.train(LEARNER, RECIPE, _silent), _asked("pruning-50", 3)
+    trained, asked = trainer.train(LEARNER, RECIPE, _silent), _asked("pruning-60", 3)
     lossy = folded(trained)
     settle(lossy, plan_for(lossy, 32, asked))
     whole, pruned = trained.record["glance_top1"], _top1(lossy, trainer.data)
