@@ -57,7 +57,8 @@ def test_a_report_has_every_part_that_there_are_facts_for(draw_facts: Callable[.
     told, charts = asked(paper_of(facts), tmp_path, "heading", "image")
     assert headings(told) == [
         f"The front: {len(facts.front)} packages that nothing beats", "Accuracy against what it costs", "Five ways to choose",
-        "How the search went", "What it gets right and wrong", "Class by class", "What may not be concluded", "Conditions",
+        "How the search went", "What it gets right and wrong", "Class by class", "Diagnosis", "What may not be concluded",
+        "Conditions",
     ]  # fmt: skip
     assert sum(chart["alt"].startswith("Top-1 against") for chart in charts) == 4
     others = 1 + (facts.growth is not None) + bool(facts.importances) + 2  # anchors, …, confusion, classes
