@@ -1,4 +1,4 @@
-# make search   a first search: handwritten digits, three families, about five minutes
+# make search   a first search: handwritten digits, three families, about eight minutes
 # make test     linters, types, tests
 # make clean    removes .venv and what was built
 # Each sets up .venv by itself. Choose the interpreter with PYTHON=..., e.g. `make test PYTHON=python3.12`.
