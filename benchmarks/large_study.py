@@ -51,6 +51,9 @@ READERS: dict[str, Callable[[Path], object]] = {
 }
 
 
+Scoring = Callable[[Candidate, random.Random], dict[str, Reading]]
+
+
 def main() -> None:
     """Build, measure, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -61,9 +64,7 @@ def main() -> None:
     parser.add_argument("--read", choices=[*READERS], help="only this reader of --folder: prints its seconds")
     asked = parser.parse_args()
     if asked.read:
-        started = time.perf_counter()
-        READERS[asked.read](asked.folder)
-        print(time.perf_counter() - started)
+        print(timed(READERS[asked.read], asked.folder))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = asked.folder or Path(scratch)
@@ -75,14 +76,28 @@ def main() -> None:
 
 
 def _reading(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
-    """Readers take turns, so that a machine that slows down slows all of them."""
     build(folder, trials)
-    seconds: dict[str, list[float]] = {name: [] for name in READERS}
+    return rows_of(in_turns(__file__, READERS, folder, repeats), "optuna", f"read {trials}, ")
+
+
+def timed(reader: Callable[[Path], object], folder: Path) -> float:
+    """Return the seconds that a reader takes."""
+    started = time.perf_counter()
+    reader(folder)
+    return time.perf_counter() - started
+
+
+def in_turns(script: str, readers: Iterable[str], folder: Path, repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of readers by name, each time in a process of its own that has imported everything.
+
+    `script --read NAME --folder FOLDER` prints them. Readers take turns: a machine that slows down slows all of them.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in readers}
     for _ in range(repeats):
         for name, found in seconds.items():
-            command = [sys.executable, __file__, "--read", name, "--folder", str(folder)]
-            found.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
-    return _rows(seconds, "optuna", f"read {trials}, ")
+            command = [sys.executable, script, "--read", name, "--folder", str(folder)]
+            found.append(float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1]))
+    return seconds
 
 
 def _asking(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
@@ -103,14 +118,14 @@ def _asking(folder: Path, trials: int, repeats: int) -> list[dict[str, object]]:
         started = time.perf_counter()
         trial = plain.ask()
         candidate = ours.space.decode(lambda knob, trial=trial: trial.suggest_categorical(knob.name, knob.choices))
-        score = _score(candidate, draws)
+        score = formula(candidate, draws)
         plain.tell(trial, [score[row.reading].value for row in ours.objectives])
         between = time.perf_counter()
         told = _training(ours, proposals, seen, draws, folder)
         if number:  # the first also reads the study
             seconds["plain"].append(between - started)
             seconds["ours"].append((time.perf_counter() - between) / told)
-    return _rows(seconds, "plain", f"ask + tell at {trials}, ")
+    return rows_of(seconds, "plain", f"ask + tell at {trials}, ")
 
 
 def _proposals(study: Study, draws: random.Random) -> tuple[Proposals, dict[str, Result]]:
@@ -128,7 +143,7 @@ def _training(study: Study, proposals: Proposals, seen: dict[str, Result], draws
         proposals.next()
         asked = study.ask(proposals.rung)
         outcome = Scored(
-            _score(asked.candidate, draws), folder / "store" / "model.mlpackage", {"training": f"new {told}"}
+            formula(asked.candidate, draws), folder / "store" / "model.mlpackage", {"training": f"new {told}"}
         )
         study.tell(asked, outcome, 1.0)
         seen[asked.candidate.digest] = result = Result(asked.number, asked.candidate, outcome)
@@ -148,7 +163,7 @@ class _Formula:
             network=network, recipe=Recipe(epochs=8, learning_rate=1e-3, weight_decay=0.0), compression=Compression()
         )
         for compression in compressions:
-            yield _score(first.model_copy(update={"compression": compression}), self.draws)
+            yield formula(first.model_copy(update={"compression": compression}), self.draws)
 
     def over(self, score: Score) -> tuple[str, ...]:
         return ()
@@ -157,8 +172,9 @@ class _Formula:
         return {}
 
 
-def build(folder: Path, trials: int, *, whole: bool = False) -> Study:
+def build(folder: Path, trials: int, *, whole: bool = False, score: Scoring | None = None) -> Study:
     """A run folder with that many scored trials, each another training, or each training with `whole` its packages."""
+    score = score or formula
     plan = _plan()
     space, draws = plan.space(10), random.Random(0)
     study = Study(folder, plan, space)
@@ -180,7 +196,7 @@ def build(folder: Path, trials: int, *, whole: bool = False) -> Study:
 
         space.decode(note)
         outcome = Scored(
-            _score(candidate, draws), folder / "store" / candidate.digest / "model.mlpackage", {"training": "0"}
+            score(candidate, draws), folder / "store" / candidate.digest / "model.mlpackage", {"training": "0"}
         )
         attributes = {"candidate": candidate.model_dump(mode="json"), **attributes_of(outcome, folder), "seconds": 1.0}
         study._study.add_trial(
@@ -208,7 +224,7 @@ def _plan() -> Plan:
     )  # fmt: skip
 
 
-def _score(candidate: Candidate, draws: random.Random) -> dict[str, Reading]:
+def formula(candidate: Candidate, draws: random.Random) -> dict[str, Reading]:
     """Readings with a trade-off: what is larger is slower and, mostly, better."""
     network = candidate.network
     size = 4e6 * network.width**1.7 * (candidate.compression.bits / 16) * draws.uniform(0.9, 1.1)
@@ -240,7 +256,7 @@ def _hasten(study: optuna.Study) -> None:
     backend.engine.dispose()
 
 
-def _rows(seconds: dict[str, list[float]], of: str, what: str) -> list[dict[str, object]]:
+def rows_of(seconds: dict[str, list[float]], of: str, what: str) -> list[dict[str, object]]:
     """The median of each, and its share of the peer's."""
     peer = statistics.median(seconds[of])
     return [

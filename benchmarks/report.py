@@ -11,18 +11,15 @@ from __future__ import annotations
 
 import argparse
 import random
-import statistics
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import large_study
 import numpy as np
 import optuna
+from large_study import build, formula, in_turns, rows_of, timed
 from record import store
 
 from coreml_pareto.objectives.accuracy import RIGHT, spell_right
@@ -50,43 +47,29 @@ def main() -> None:
     parser.add_argument("--read", choices=[*READERS], help="only this reader of --folder: prints its seconds")
     asked = parser.parse_args()
     if asked.read:
-        started = time.perf_counter()
-        READERS[asked.read](asked.folder)
-        print(time.perf_counter() - started)
+        print(timed(READERS[asked.read], asked.folder))
         return
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _build(folder, asked.trials)
-        seconds: dict[str, list[float]] = {name: [] for name in READERS}
-        for _ in range(asked.repeats):
-            for name, found in seconds.items():
-                command = [sys.executable, __file__, "--read", name, "--folder", str(folder)]
-                found.append(
-                    float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
-                )
+        rows = rows_of(in_turns(__file__, READERS, folder, asked.repeats), "optuna", f"{asked.trials} trials, ")
         size = (folder / "report.html").stat().st_size
-    median = {name: statistics.median(found) for name, found in seconds.items()}
-    rows = [
-        {"what": name, "seconds": median[name], "all": found, "share": median[name] / median["optuna"]}
-        for name, found in seconds.items()
-    ]
     for row in rows:
-        print(f"{row['what']:>8}: {row['seconds']:.2f} s, {row['share']:.2f} of Optuna's")
-    print(f"    page: {size / 1e6:.2f} MB")
+        print(f"{row['what']:>22}: {row['seconds']:.2f} s, {row['share']:.2f} of {row['of']}")
+    print(f"page: {size / 1e6:.2f} MB")
     store("report", rows, trials=asked.trials, repeats=asked.repeats, images=IMAGES, page_bytes=size)
 
 
 def _build(folder: Path, trials: int) -> None:
     """The study of `large_study`, whose readings also say which images were right, and a log of its fronts."""
-    plain, rng = large_study._score, np.random.default_rng(0)
+    rng = np.random.default_rng(0)
 
     def score(candidate: Candidate, draws: random.Random) -> dict[str, Reading]:
-        found = plain(candidate, draws)
+        found = formula(candidate, draws)
         right = spell_right(rng.random(IMAGES) < found["top1"].value)
         return found | {"top1": replace(found["top1"], conditions={**found["top1"].conditions, RIGHT: right})}
 
-    large_study._score = score
-    study = large_study.build(folder, trials)
+    study = build(folder, trials, score=score)
     study.note("classes", [str(number) for number in range(10)])
     log = Log(folder, time.monotonic)
     for number in range(FRONTS):

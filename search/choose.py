@@ -28,6 +28,7 @@ from coreml_pareto.search.figures import SCALES, amount, figure
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.errors import UserError
 
 BALANCED: Final = "balanced"
@@ -217,9 +218,9 @@ def _averages(chosen: Result, found: Sequence[Result], axes: Sequence[Objective]
 
 def packages(run: Run) -> tuple[Result, ...]:
     """The packages of a run, by trial number; a candidate that was tried twice is one package and counts once."""
-    unique: dict[str, Result] = {}
+    unique: dict[Candidate, Result] = {}
     for result in sorted(run.scored(), key=lambda result: result.trial):
-        unique.setdefault(result.candidate.digest, result)
+        unique.setdefault(result.candidate, result)
     return tuple(unique.values())
 
 

@@ -16,6 +16,8 @@ from typing import Final
 import numpy as np
 from scipy.stats import t as student
 
+GLANCE: Final = 512
+"""Validation images at most behind a training's top-1 after each epoch; the package is scored on all of them."""
 CONFIDENCE: Final = 0.95
 """One-sided, that a training which is stopped would not have reached what it needs."""
 LEAST_CURVES: Final = 4

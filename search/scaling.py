@@ -65,10 +65,18 @@ class Scaling:
         return guessed
 
     def _of_another_backbone(self, network: Network) -> Table:
-        """Return the mean of what each network that was read says of this one."""
+        """Return the mean of what each backbone that was read says of this one.
+
+        They are compared whole, at width and depth 1: counting takes a part of a second, and is done once for a backbone
+        and side.
+        """
         exponents = np.array([COUNTED[name] for name in self.readings]).T
-        said = [rows + (_size(network) - _size(known)) @ exponents for known, rows in self._known.items()]
-        guessed: Table = np.mean(said, axis=0)
+        size, place = _whole(network)
+        said = []
+        for backbone, (mean, rows) in self._means.items():
+            known, at = _whole(next(one for one in self._known if one.backbone == backbone))
+            said.append(rows + (at - mean) @ self._slopes + (size - known) @ exponents)
+        guessed: Table = np.mean(said, axis=0) + (np.array(_place(network)) - place) @ self._slopes
         return guessed
 
     def _fitted(self) -> Table:
@@ -88,6 +96,8 @@ def _place(network: Network) -> tuple[float, float, float]:
     return math.log(network.width), math.log(network.depth), math.log(network.resolution / network.stem_stride)
 
 
-def _size(network: Network) -> NDArray[np.float64]:
-    counts = count(network)
-    return np.log([counts.parameters, counts.macs])
+def _whole(network: Network) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return size, the logs of parameters and multiply-accumulates, and place of a network at width and depth 1."""
+    whole = network.model_copy(update={"width": 1.0, "depth": 1.0})
+    counts = count(whole)
+    return np.log([counts.parameters, counts.macs]), np.array(_place(whole))

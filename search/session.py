@@ -19,6 +19,7 @@ from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
+from coreml_pareto.search.curves import GLANCE
 from coreml_pareto.search.data import DataSet
 from coreml_pareto.search.duration import spell_duration
 from coreml_pareto.search.events import Log, facts_of, read_events, volumes
@@ -40,7 +41,7 @@ from coreml_pareto.search.report.words import candidate_name
 from coreml_pareto.search.rows import rows, write_csv
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Clock, Screen
-from coreml_pareto.search.stages.train import GLANCE, Step
+from coreml_pareto.search.stages.train import Step
 from coreml_pareto.search.stages.trained import Trained
 from coreml_pareto.search.standing import Standing
 from coreml_pareto.search.storage.agreement import begin

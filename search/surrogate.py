@@ -1,10 +1,10 @@
 """How accurate will a training be?  A Gaussian process over the trainings so far, and what each compression costs.
 
 Modelled is the logit of a training's best top-1, whose noise is that of a share of so many images, 1 / (n p (1 - p)).
-Longer trainings are expected to be better (`growth`); what is learned is the rest. Trainings are alike when their networks
-and recipes are: backbones and teachers are categories, everything else a number
-on its natural scale (widths, sides and epochs by their logarithm). The length scales start from what is usual and are
-fitted to the trainings within a factor of three, by marginal likelihood (Rasmussen and Williams 2006, Gaussian Processes
+Longer trainings are expected to be better (`growth`); what is learned is the rest. Trainings are alike when their
+networks and recipes are: backbones and teachers are categories, everything else a number on its natural scale (widths,
+sides and epochs by their logarithm). The length scales start from what is usual and are fitted to the trainings within a
+factor of three, by marginal likelihood (Rasmussen and Williams 2006, Gaussian Processes
 for Machine Learning, eq. 2.30; scikit-learn's `GaussianProcessRegressor`). How long the weights were trained before they
 were inherited counts as a number of its own.
 

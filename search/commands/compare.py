@@ -92,19 +92,13 @@ def _located(text: str) -> tuple[Path, str, Run | None]:
     from coreml_pareto.search.outcome import Scored
     from coreml_pareto.search.report.words import model_name
     from coreml_pareto.search.storage.packages import bring
-    from coreml_pareto.search.study import load_run
 
-    folder, colon, number = text.rpartition(":")
-    if Path(text).exists() or not colon or not number.isdecimal():
+    named = options.named_trial(text)
+    if named is None:
         return Path(text), text, None
-    run = load_run(Path(folder))
-    result = next((one for one in run.scored() if one.trial == int(number)), None)
-    if result is None or not isinstance(result.outcome, Scored):
-        known = ", ".join(str(one.trial) for one in run.scored()[:10]) or "none"
-        raise UserError(
-            f"RUN:TRIAL names a trial that ended with a package; {text} did not; those that did: {known}, …"
-        )
+    run, result = named
     bring([result])
+    assert isinstance(result.outcome, Scored)
     return result.outcome.package, f"{text}, {model_name(result)}", run
 
 

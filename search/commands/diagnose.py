@@ -64,16 +64,9 @@ def _case(text: str) -> Case | None:
     from coreml_pareto.search.record import begun
     from coreml_pareto.search.study import load_run
 
+    if (named := options.named_trial(text)) is not None:
+        return Case(named[0], only=named[1].trial)
     path = Path(text)
-    folder, _, number = text.rpartition(":")
-    if not path.exists() and folder and number.isdecimal():
-        run, trial = load_run(Path(folder)), int(number)
-        if trial not in [one.trial for one in run.scored()]:
-            known = ", ".join(str(one.trial) for one in run.scored()[:10]) or "none"
-            raise UserError(
-                f"RUN:TRIAL names a trial that ended with a package; {text} did not; those that did: {known}, …"
-            )
-        return Case(run, only=trial)
     if path.suffix != ".mlpackage":
         return Case(load_run(path))
     above = path.resolve().parents

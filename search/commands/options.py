@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from coreml_pareto.objectives.devices.catalogue import Target
     from coreml_pareto.objectives.program import Program
+    from coreml_pareto.search.run import Result, Run
 
 LIMITS = "Limits"
 WHERE = "Where it is to run"
@@ -116,6 +117,27 @@ def _remember(url: str | None) -> str | None:
         parse(url)
         os.environ[VARIABLE] = url
     return url
+
+
+def named_trial(text: str) -> tuple[Run, Result] | None:
+    """Return the run and the trial that RUN:TRIAL names; None of any other text, and where a file has that name.
+
+    Raises:
+        UserError: there is no such run, or its trial has no package.
+    """
+    from coreml_pareto.search.study import load_run
+
+    folder, _, number = text.rpartition(":")
+    if Path(text).exists() or not folder or not number.isdecimal():
+        return None
+    run = load_run(Path(folder))
+    result = next((one for one in run.scored() if one.trial == int(number)), None)
+    if result is None:
+        known = ", ".join(str(one.trial) for one in run.scored()[:10]) or "none"
+        raise UserError(
+            f"RUN:TRIAL names a trial that ended with a package; {text} did not; those that did: {known}, …"
+        )
+    return run, result
 
 
 def limits_of(

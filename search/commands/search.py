@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from coreml_pareto.search.commands import options
+
+if TYPE_CHECKING:
+    from coreml_pareto.search.config import Plan
 
 _STUDY = "A study file (YAML) or a preset: quickstart, under_10mb, overnight, consulting."
 _DATA = "Pictures: a folder with one folder per class, its .tar, a .csv of paths and labels, hf:NAME, or `digits`."
@@ -60,12 +63,7 @@ def search_command(
     `coreml-pareto search --resume runs/quickstart --trials 90 --device "iPhone 12"`
     """
     from coreml_pareto.search.config import load_plan
-    from coreml_pareto.search.lock import sole_search
-    from coreml_pareto.search.prospects import NothingCanFit
-    from coreml_pareto.search.record import check_record, requested_plan
-    from coreml_pareto.search.report.summary import print_run
-    from coreml_pareto.search.screen import Screen
-    from coreml_pareto.search.session import search
+    from coreml_pareto.search.record import requested_plan
     from coreml_pareto.search.settings import merged, settings_of
     from coreml_pareto.search.storage.address import check_environment
     from coreml_pareto.search.storage.machine import host
@@ -106,6 +104,18 @@ def search_command(
     _refuse_inside_data(folder, plan.data, "run folder", "--run")
     if plan.store is not None and "://" not in plan.store:
         _refuse_inside_data(Path(plan.store).expanduser(), plan.data, "store", "--store")
+    _search(plan, folder)
+
+
+def _search(plan: Plan, folder: Path) -> None:
+    """Search and show what was found; exit code 3 where nothing keeps the limits."""
+    from coreml_pareto.search.lock import sole_search
+    from coreml_pareto.search.prospects import NothingCanFit
+    from coreml_pareto.search.record import check_record
+    from coreml_pareto.search.report.summary import print_run
+    from coreml_pareto.search.screen import Screen
+    from coreml_pareto.search.session import search
+
     console = options.console()
     with sole_search(folder), Screen(console) as screen:
         check_record(folder)

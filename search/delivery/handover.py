@@ -10,7 +10,6 @@ import json
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -114,7 +113,7 @@ def _printed(subject: Subject, blocks: Sequence[Block], draft: Path, notes: list
 
 def _report(subject: Subject, draft: Path, notes: list[str]) -> Iterator[tuple[str, str]]:
     """The performance report of the whole run, in the formats that can be written here."""
-    from coreml_pareto.search.report.formats import FORMATS, write
+    from coreml_pareto.search.report.formats import FORMATS, lacking, write
     from coreml_pareto.search.report.gathering import gather
 
     facts = gather(subject.run, client=subject.client)
@@ -124,8 +123,8 @@ def _report(subject: Subject, draft: Path, notes: list[str]) -> Iterator[tuple[s
             f"{subject.result.trial}"
         )
     for name in REPORTS:
-        file, missing = FORMATS[name].file, [module for module in FORMATS[name].needs if find_spec(module) is None]
-        if missing:
+        file = FORMATS[name].file
+        if missing := lacking(name):
             notes.append(f"{file} was left out: {' and '.join(missing)} not installed ({INSTALL})")
             continue
         write(facts, [name], draft)

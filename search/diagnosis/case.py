@@ -21,6 +21,7 @@ from coreml_pareto.objectives.accuracy import right_of
 from coreml_pareto.objectives.unpaired import Count
 from coreml_pareto.search.choose import front, packages
 from coreml_pareto.search.config import Plan
+from coreml_pareto.search.curves import GLANCE
 from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.record import PLAN, STORE, stored_plan
@@ -29,9 +30,6 @@ from coreml_pareto.search.teaching import teacher_network, teacher_recipe
 from coreml_pareto.spaces.candidate import Network, Recipe
 from coreml_pareto.spaces.compression import UNCOMPRESSED
 from coreml_pareto.spaces.distillation import is_checkpoint
-
-GLANCE = 512
-"""Validation images at most behind a training's top-1 (`stages.train.GLANCE`, whose import would bring torch)."""
 
 
 @final

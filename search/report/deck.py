@@ -332,7 +332,7 @@ def _compression(deck: Deck, facts: Facts) -> None:
         Frame(BODY.left, BODY.top, 520, BODY.height),
         Frame(BODY.left + 548, BODY.top, BODY.width - 548, BODY.height),
     )
-    stored = {f"{one.applied} ({one.weights:,})": one.stored_bytes / 1e3 for one in story.stored(inspection)[:5]}
+    stored = {f"{one.applied} ({one.weights:,})": one.stored_bytes / 1e3 for one in story.stored(inspection.rows)[:5]}
     rest = inspection.sizes.total - inspection.sizes.weights - inspection.sizes.inline
     values = stored | {"program, headers, rest": rest / 1e3}
     page.text(

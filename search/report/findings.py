@@ -14,7 +14,7 @@ from coreml_pareto.search.figures import significant
 from coreml_pareto.search.report.words import many
 
 COLOURS: Final = {"severe": "bold red", "warning": "yellow", "notice": "cyan"}
-_STATES: Final = {"healthy": "nothing found", "found": "found", "unknown": "not checked"}
+STATES: Final = {"healthy": "nothing found", "found": "found", "unknown": "not checked"}
 SHOWN: Final = 8
 """Trials that are named."""
 
@@ -80,7 +80,7 @@ def checked(checks: Sequence[Check]) -> Iterator[tuple[str, str]]:
         rows.setdefault((check.state, check.failure, check.cause), []).append(check.told)
     for (state, failure, cause), told in rows.items():
         more = f"; and {len(told) - 1} more alike" if len(told) > 1 else ""
-        yield state, f"{_STATES[state]}: {failure}, {cause}: {told[0]}{more}"
+        yield state, f"{STATES[state]}: {failure}, {cause}: {told[0]}{more}"
 
 
 def as_json(found: Diagnosis) -> dict[str, Any]:

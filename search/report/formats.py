@@ -64,6 +64,11 @@ FORMATS: Final[Mapping[str, Format]] = {
 }
 
 
+def lacking(name: str) -> list[str]:
+    """The modules that a format needs and that are not installed."""
+    return [module for module in FORMATS[name].needs if find_spec(module) is None]
+
+
 def formats_of(text: str) -> tuple[str, ...]:
     """`html,pdf` as names, each once.
 
@@ -76,7 +81,7 @@ def formats_of(text: str) -> tuple[str, ...]:
             f"--format names one or more of {', '.join(FORMATS)}; got {', '.join(unknown)}; separate with commas"
         )
     for name in names:
-        if missing := [module for module in FORMATS[name].needs if find_spec(module) is None]:
+        if missing := lacking(name):
             raise UserError(
                 f"{name} needs {' and '.join(missing)}, which {'is' if len(missing) == 1 else 'are'} not installed; "
                 "pip install 'coreml-pareto[report]', or --format html"

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import date as calendar
-from pathlib import Path
-
-import numpy as np
 
 from coreml_pareto.objectives.devices.schemes import Use, uses_of
-from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.program import Program, load
-from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.diagnosis.case import Case
 from coreml_pareto.search.diagnosis.examine import examine
@@ -19,6 +14,7 @@ from coreml_pareto.search.gap import gap
 from coreml_pareto.search.inspection import Inspection, inspect
 from coreml_pareto.search.noise import shares
 from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.report.correlation import correlation
 from coreml_pareto.search.report.doubts import doubted
 from coreml_pareto.search.report.facts import ANCHORS, Anchor, Facts
 from coreml_pareto.search.report.importance import importances
@@ -52,9 +48,11 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
     if isinstance(answer, Recommendation):
         answer = doubted(answer, drawn)
     chosen = answer.chosen if isinstance(answer, Recommendation) else None
-    found, found_gap, correlations = front(run), gap(front(run)), _correlations(run)
+    found, correlations = front(run), _correlations(run)
+    found_gap = gap(found)
     missing: list[str] = []
     program = None if chosen is None else _program(chosen, missing)
+    inspection = None if program is None else _inspection(program, missing)
     pictures = None if chosen is None or program is None else _pictures(run, chosen, program, missing)
     return Facts(
         run=run,
@@ -69,8 +67,8 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
         growth=growth(run),
         gap=found_gap,
         correlations=correlations,
-        inspection=None if program is None else _inspection(program, missing),
-        uses=() if program is None or chosen is None else _uses(program, chosen),
+        inspection=inspection,
+        uses=() if inspection is None or chosen is None else _uses(inspection, chosen),
         pictures=pictures,
         conditions=tuple([*origins(run.target, [r.score for r in found]), *counted([r.score for r in found]), EXACT]),
         diagnosis=examine(Case(run)),
@@ -88,12 +86,8 @@ def _anchors(run: Run) -> Iterator[Anchor]:
 
 
 def _correlations(run: Run) -> tuple[tuple[float, ...], ...] | None:
-    points = np.array([losses(result.score, run.objectives) for result in run.scored()])
-    points = points.reshape(-1, len(run.objectives))
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) < 3 or len(run.objectives) < 2:
-        return None
-    return tuple(tuple(float(rho) for rho in line) for line in rank_correlation(points))
+    known = correlation(run.scored(), run.objectives)
+    return None if known is None else tuple(tuple(map(float, line)) for line in known.rho)
 
 
 def _program(chosen: Result, missing: list[str]) -> Program | None:
@@ -123,16 +117,7 @@ def _pictures(run: Run, chosen: Result, program: Program, missing: list[str]) ->
         return None
 
 
-def _uses(program: Program, chosen: Result) -> tuple[Use, ...]:
+def _uses(inspection: Inspection, chosen: Result) -> tuple[Use, ...]:
     """What is published of the forms in which its layers are stored."""
-    try:
-        forms = {row.applied for row in inspect(program).rows if row.layer}
-    except UserError:
-        return ()
+    forms = {row.applied for row in inspection.rows if row.layer}
     return uses_of(forms, minimum_os(chosen.candidate.compression))
-
-
-def package_of(result: Result) -> Path:
-    """Where a scored trial's package lies."""
-    assert isinstance(result.outcome, Scored)
-    return result.outcome.package

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from coreml_pareto.search.report import findings, sections
+from coreml_pareto.search.report import findings, sections, story
 from coreml_pareto.search.report.drawings import drawings, write_drawings, write_photographs
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.pictures import Photograph
@@ -64,7 +64,7 @@ def _head(facts: Facts) -> Iterator[str]:
 def _recommendation(facts: Facts) -> Iterator[str]:
     yield "\n## Recommendation\n"
     if facts.chosen is None:
-        yield from (f"{_sentence(line)}\n" for line in sections.verdict(facts))
+        yield from (f"{_sentence(line)}\n" for line in story.refusal(facts))
         return
     yield f"**{plain(model_name(facts.chosen))}** (trial {facts.chosen.trial}). {plain(facts.reason)}\n"
     rows = [
@@ -141,8 +141,8 @@ def _compression(facts: Facts) -> Iterator[str]:
     stored = "" if found.bits_per_weight is None else f"Stored: {found.bits_per_weight:.2f} bits per weight. "
     yield f"{asked}{stored}{plain(found.warning)}\n"
     rows = [
-        [one.form, str(one.layers), f"{100 * one.elements:.1f} %", f"{one.bits:.2f}", one.snr]
-        for one in sections.forms(found)
+        [one.applied, str(one.layers), f"{100 * part:.1f} %", f"{one.bits_per_weight:.2f}", one.noise()]
+        for one, part in sections.forms(found)
     ]
     yield from _table(
         ["stored as", "layers", "of the layers' weights", "bits per weight", "worst signal-to-noise ratio"], rows

@@ -22,7 +22,7 @@ from markupsafe import Markup
 from PIL import Image
 
 from coreml_pareto.search.figures import SCALES
-from coreml_pareto.search.report import findings, sections
+from coreml_pareto.search.report import findings, sections, story
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.pictures import Photograph, Pictures
 from coreml_pareto.search.report.points import chart_data
@@ -38,7 +38,6 @@ OPEN: Final = 60
 """Classes up to which each one's accuracy is shown unasked; of more, so many of the worst."""
 FEW: Final = 24
 """Classes up to which their table has its whole height."""
-STATES: Final = {"healthy": "nothing found", "found": "found", "unknown": "not checked"}
 LOSSLESS_SIDE: Final = 96
 """Pictures up to this side are PNG, larger ones JPEG."""
 
@@ -60,8 +59,9 @@ def page(facts: Facts) -> str:
         recommended=None if facts.chosen is None else model_name(facts.chosen),
         limits=limits(facts.run.limits),
         sections=sections,
+        story=story,
         findings=findings,
-        states=STATES,
+        states=findings.STATES,
         pictures=facts.pictures,
         pairs=PAIRS,
         matrix=MATRIX,

@@ -294,10 +294,10 @@ def _compression(facts: Facts) -> Iterator[Part]:
     yield Words(story.compressed(facts.inspection))
     rows = tuple(
         (one.applied, f"{one.weights:,}", f"{one.layers:,}", f"{one.elements:,}", f"{one.bits_per_weight:.2f}",
-         f"{one.stored_bytes:,}", "–" if one.snr_db is None else f"{one.snr_db:.0f}")
-        for one in story.stored(facts.inspection)
+         f"{one.stored_bytes:,}", one.noise(0))
+        for one in story.stored(facts.inspection.rows)
     )  # fmt: skip
-    heads = ("stored as", "weights", "of them\nlayers", "elements", "bits per\nweight", "bytes", "least\nSNR, dB")
+    heads = ("stored as", "weights", "of them\nlayers", "elements", "bits per\nweight", "bytes", "least\nSNR")
     yield Grid(heads, rows, caption="The recommended package's weights")
     sizes = facts.inspection.sizes
     parts = (

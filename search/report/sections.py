@@ -11,18 +11,15 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.figures import ESTIMATE, SCALES, figure, interval, significant
 from coreml_pareto.search.inspection import Inspection, Row
-from coreml_pareto.search.relaxation import NothingFits
 from coreml_pareto.search.report.doubts import doubts
 from coreml_pareto.search.report.facts import Facts
-from coreml_pareto.search.report.words import many, model_name, refusal
+from coreml_pareto.search.report.story import NOTHING, Stored, stored
+from coreml_pareto.search.report.words import many, model_name
 from coreml_pareto.search.run import Result
 from coreml_pareto.spaces.compression import describe, minimum_os
 
-NOTHING: Final = "–"
 NAMED: Final = 3
 """Layers named beside a reason, at most."""
-LOSSLESS: Final = 999.0
-"""The signal-to-noise ratio, dB, that stands for none lost."""
 
 
 @final
@@ -43,18 +40,6 @@ class Line:
 
     label: str
     cells: tuple[Cell, ...]
-
-
-@final
-@dataclass(frozen=True)
-class Form:
-    """Layers that are stored in one form; `elements` is their share of all layers' weights, `snr` the worst, dB."""
-
-    form: str
-    layers: int
-    elements: float
-    bits: float
-    snr: str
 
 
 @final
@@ -129,24 +114,16 @@ def doubts_of(facts: Facts) -> list[str]:
     return list(doubts(facts.run, facts.front, facts.shares))
 
 
-def verdict(facts: Facts) -> list[str]:
-    """Why nothing is recommended, line by line; empty where something is."""
-    return refusal(facts.run, facts.answer) if isinstance(facts.answer, NothingFits) else []
-
-
 def instead(facts: Facts) -> list[tuple[Result, str, str]]:
     """Each runner-up, its name, and what taking it would gain and cost."""
     return [(other.result, model_name(other.result), other.sentence) for other in facts.runners_up]
 
 
-def forms(found: Inspection) -> list[Form]:
-    """How layers are stored, the most weights first."""
-    groups: dict[str, list[Row]] = {}
-    for row in _layers(found):
-        groups.setdefault(row.applied, []).append(row)
-    whole = sum(row.elements for row in _layers(found))
-    told = [_form(form, rows, whole) for form, rows in groups.items()]
-    return sorted(told, key=lambda form: -form.elements)
+def forms(found: Inspection) -> list[tuple[Stored, float]]:
+    """How layers are stored, each form with its share of all layers' weights, the most weights first."""
+    told = stored(_layers(found))
+    whole = sum(one.elements for one in told)
+    return sorted(((one, one.elements / whole) for one in told), key=lambda pair: -pair[1])
 
 
 def exceptions(found: Inspection) -> list[Otherwise]:
@@ -233,14 +210,6 @@ def _share(share: float | None) -> Cell:
 
 def _layers(found: Inspection) -> Iterator[Row]:
     return (row for row in found.rows if row.layer)
-
-
-def _form(form: str, rows: Sequence[Row], whole: int) -> Form:
-    elements = sum(row.elements for row in rows)
-    told = [row.snr_db for row in rows if row.snr_db is not None]
-    worst = min(told, default=None)
-    snr = NOTHING if worst is None else "nothing lost" if worst >= LOSSLESS else f"{worst:.1f} dB"
-    return Form(form, len(rows), elements / whole, 8 * sum(row.stored_bytes for row in rows) / elements, snr)
 
 
 def _named(rows: Sequence[Row]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -23,6 +23,10 @@ KINDS: Final = {
     "failed": "failed",
 }
 """How trials end, for people."""
+
+NOTHING: Final = "–"
+LOSSLESS: Final = 999.0
+"""The signal-to-noise ratio, dB, that stands for none lost."""
 
 
 def verdict(facts: Facts) -> str:
@@ -112,11 +116,17 @@ class Stored:
         """Tables, scales and masks counted."""
         return 8 * self.stored_bytes / self.elements
 
+    def noise(self, digits: int = 1) -> str:
+        """The smallest signal-to-noise ratio, for people."""
+        if self.snr_db is None:
+            return NOTHING
+        return "nothing lost" if self.snr_db >= LOSSLESS else f"{self.snr_db:.{digits}f} dB"
 
-def stored(inspection: Inspection) -> tuple[Stored, ...]:
-    """The weights by how they are stored, most bytes first."""
+
+def stored(weights: Iterable[Row]) -> tuple[Stored, ...]:
+    """Weights by how they are stored, most bytes first."""
     groups: dict[str, list[Row]] = {}
-    for row in inspection.rows:
+    for row in weights:
         groups.setdefault(row.applied, []).append(row)
     told = (_stored(applied, rows) for applied, rows in groups.items() if sum(row.elements for row in rows))
     return tuple(sorted(told, key=lambda one: -one.stored_bytes))

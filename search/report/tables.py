@@ -20,13 +20,13 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.devices.schemes import Figure, Guide, Use
 from coreml_pareto.objectives.energy import format_mah
 from coreml_pareto.objectives.explanation import Explanation
-from coreml_pareto.objectives.pareto import rank_correlation
 from coreml_pareto.objectives.reading import Reading, losses
 from coreml_pareto.search.choose import Recommendation
 from coreml_pareto.search.figures import SCALES, figure, interval, mark, number, significant
 from coreml_pareto.search.noise import Shares
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits
+from coreml_pareto.search.report.correlation import correlation
 from coreml_pareto.search.report.doubts import again
 from coreml_pareto.search.report.words import cautions, model_name, otherwise, systems
 from coreml_pareto.search.run import Result, Run
@@ -89,17 +89,16 @@ def details_table(results: Sequence[Result], run: Run, recommended: Result | Non
 
 def correlation_table(results: Sequence[Result], objectives: Sequence[Objective]) -> Group | None:
     """Spearman's rank correlation between the axes; None below three packages or two axes."""
-    points = np.array([losses(result.score, objectives) for result in results]).reshape(-1, len(objectives))
-    points = points[np.isfinite(points).all(axis=1)]
-    if len(points) < 3 or len(objectives) < 2:
+    found = correlation(results, objectives)
+    if found is None:
         return None
     table = Table(box=box.SIMPLE_HEAD)
     table.add_column("")
     for objective in objectives:
         table.add_column(objective.name, justify="right")
-    for objective, line in zip(objectives, rank_correlation(points), strict=True):
+    for objective, line in zip(objectives, found.rho, strict=True):
         table.add_row(objective.name, *("–" if np.isnan(rho) else f"{rho:+.2f}" for rho in line))
-    title = Text(f"Do the axes say the same? Spearman's rank correlation over {len(points)} packages", style="bold")
+    title = Text(f"Do the axes say the same? Spearman's rank correlation over {found.packages} packages", style="bold")
     legend = "+1: what is better on one is better on the other; -1: each costs the other; –: no difference to rank"
     return Group(title, table, Text(legend, style="dim"))
 

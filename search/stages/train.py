@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from coreml_pareto.objectives.preprocessing import Preprocessing
+from coreml_pareto.search.curves import GLANCE
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
 from coreml_pareto.search.stages.checkpoint import restore, save
@@ -31,9 +32,6 @@ from coreml_pareto.search.store import CHECKPOINT, TRAINING_TOOLS, Store, stage_
 from coreml_pareto.spaces.candidate import Network, Recipe, digest_of
 from coreml_pareto.spaces.families import normalisation
 from coreml_pareto.spaces.weights import RANDOM, Initial, initialise, state_digest
-
-GLANCE = 512
-"""Validation images that the progress line looks at after each epoch; the package is scored on all of them."""
 
 
 class TrainingError(RuntimeError):

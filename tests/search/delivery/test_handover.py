@@ -15,11 +15,12 @@ import pytest
 from markdown_it import MarkdownIt
 
 from coreml_pareto.objectives.program import content_digest, load
-from coreml_pareto.search.delivery import handover, printing
+from coreml_pareto.search.delivery import printing
 from coreml_pareto.search.delivery.handover import Written, check, hand_over
 from coreml_pareto.search.delivery.subject import Choice, Subject, choose, open_subject
 from coreml_pareto.search.figures import figure, interval
 from coreml_pareto.search.outcome import Scored
+from coreml_pareto.search.report import formats
 from coreml_pareto.search.run import Run
 from coreml_pareto.spaces.errors import UserError
 
@@ -140,7 +141,7 @@ def test_without_typst_the_pdf_is_left_out_and_said(
     subject: Subject, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(printing, "find_spec", lambda name: None)
-    monkeypatch.setattr(handover, "find_spec", lambda name: None)
+    monkeypatch.setattr(formats, "find_spec", lambda name: None)
     found = hand_over(subject, tmp_path / "out")
     left = {path.name for path in found.folder.iterdir()}
     assert not left & {"guide.pdf", "report.pdf"} and {"guide.md", "report.html"} <= left
