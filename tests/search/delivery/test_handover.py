@@ -15,7 +15,7 @@ import pytest
 from markdown_it import MarkdownIt
 
 from coreml_pareto.objectives.program import content_digest, load
-from coreml_pareto.search.delivery import printing
+from coreml_pareto.search.delivery import handover, printing
 from coreml_pareto.search.delivery.handover import Written, check, hand_over
 from coreml_pareto.search.delivery.subject import Choice, Subject, choose, open_subject
 from coreml_pareto.search.figures import figure, interval
