@@ -9,36 +9,30 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
-from matplotlib.ticker import MaxNLocator
 from pptx.enum.text import MSO_ANCHOR
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.search.choose import RunnerUp, differences
 from coreml_pareto.search.figures import SCALES, figure, interval
-from coreml_pareto.search.report import story, words
-from coreml_pareto.search.report.charts import CROWD
+from coreml_pareto.search.report import findings, story, words
 from coreml_pareto.search.report.facts import Facts
-from coreml_pareto.search.report.ink import BLUE, GREY, INK, ORANGE, shortened
-from coreml_pareto.search.report.native import Ends, Series, Span, bars, scatter
+from coreml_pareto.search.report.ink import BLUE, ORANGE, shortened
+from coreml_pareto.search.report.native import bars, scatter
 from coreml_pareto.search.report.pictures import ClassAccuracy, Photograph
 from coreml_pareto.search.report.prints import plottable
+from coreml_pareto.search.report.scatters import scatter_series, shown_value, span
 from coreml_pareto.search.report.slides import BODY, BODY_LEAST, QUIET, Deck, Frame
 from coreml_pareto.search.run import Result
 
 LEAST, MOST = 6, 10
 """Slides of every deck."""
 _ACCURACY: Final = OBJECTIVES["accuracy"]
-_COLOURS: Final = ("#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_SHAPES: Final = ("square", "diamond", "triangle", "square", "diamond")
-CLOUD: Final = 300
-"""Grey points of one kind that a slide bears; LibreOffice draws them above the front, PowerPoint below."""
-LEAST_SPAN: Final = 0.1
-"""What an axis shows at least, as a share of its largest value."""
 _CLASSES: Final = 10
 _TOLD: Final = tuple(OBJECTIVES[name] for name in ("accuracy", "size", "latency"))
 """Objectives that a slide has room for."""
 _SHOTS: Final = 6
+_FINDINGS: Final = 3
 
 Slide = Callable[[Deck, Facts], None]
 
@@ -65,7 +59,10 @@ def slides_of(facts: Facts) -> list[Slide]:
     shown += [_pictures] if facts.pictures is not None and facts.pictures.samples else []
     shown += [_classes] if facts.pictures is not None and len(facts.pictures.by_class) > 1 else []
     shown += [_compression] if facts.inspection is not None else []
+    shown += [_diagnosis] if facts.diagnosis.findings else []
     shown += [_limitations]
+    if len(shown) > MOST:
+        shown.remove(_classes)  # the report has them; a finding is news
     spare: list[Slide] = [_search, _conditions, _next]
     return [*shown[:-1], *spare[: max(0, LEAST - len(shown), min(1, MOST - len(shown)))], shown[-1]]
 
@@ -105,66 +102,11 @@ def _against(row: Objective) -> Slide:
         notes = [*_notes(facts), *(_line(result) for result in facts.front[:20])]
         page = deck.add(_trade(facts, row), story.estimates(facts), notes)
         series = scatter_series(facts, row)
-        x = _span(row, [x for one in series for x, _ in one.points], [one.x_ends for one in series])
-        y = _span(_ACCURACY, [y for one in series for _, y in one.points], [one.y_ends for one in series])
+        x = span(row, [x for one in series for x, _ in one.points], [one.x_ends for one in series])
+        y = span(_ACCURACY, [y for one in series for _, y in one.points], [one.y_ends for one in series])
         scatter(page, series, x, y, BODY)
 
     return slide
-
-
-def _span(row: Objective, values: Sequence[float], ends: Sequence[Sequence[Ends]]) -> Span:
-    """An axis with round ends around all values and all intervals; `ends` lie around the last values."""
-    flat = [pair for pairs in ends for pair in pairs]
-    around = values[len(values) - len(flat) :]
-    lows = [value - below for value, (below, _) in zip(around, flat, strict=True)]
-    highs = [value + above for value, (_, above) in zip(around, flat, strict=True)]
-    low, high = min([*values, *lows]), max([*values, *highs])
-    room = max(0.0, LEAST_SPAN * high - (high - low)) / 2  # one package alone has no extent
-    ticks = MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]).tick_values(low - room, high + room)
-    return Span(f"{SCALES[row.name].noun}, {SCALES[row.name].unit}", float(ticks[0]), float(ticks[-1]))
-
-
-def scatter_series(facts: Facts, row: Objective) -> list[Series]:
-    """What is drawn against an objective: greys, the rest of the front, and each anchor on its own with its intervals."""
-    anchors = [(told, anchor.result) for told, anchor in story.anchored(facts) if plottable(anchor.result, row)]
-    named = {result.trial for _, result in anchors}
-    rest = [result for result in facts.front if result.trial not in named]
-    drawn = [*_cloud("dominated", facts.dominated, row, "circle"), *_cloud("breaks a limit", facts.over, row, "cross")]
-    drawn += (
-        [Series("front", _points(shown, row), BLUE, size=8 if len(rest) <= CROWD else 6)]
-        if (shown := [r for r in rest if plottable(r, row)])
-        else []
-    )
-    drawn.sort(
-        key=lambda one: -len(one.points)
-    )  # LibreOffice leaves out a first series that is shorter than another one
-    for place, (told, result) in enumerate(anchors):
-        best = facts.chosen is not None and result.trial == facts.chosen.trial
-        drawn.append(
-            Series(
-                f"{result.trial}: {'take this' if best else _first(told)}", _points([result], row),
-                INK if best else _COLOURS[place % len(_COLOURS)], "circle" if best else _SHAPES[place % len(_SHAPES)],
-                13 if best else 10, True, _ends([result], row), _ends([result], _ACCURACY),
-            )
-        )  # fmt: skip
-    return drawn
-
-
-def _cloud(name: str, results: Sequence[Result], row: Objective, marker: str) -> list[Series]:
-    """Packages that are no answer, in grey; of very many an even share of CLOUD, which the legend says."""
-    every = [result for result in results if plottable(result, row)]
-    if not every:
-        return []
-    step = -(-len(every) // CLOUD)
-    shown = every[::step]
-    told = name if step == 1 else f"{name} (1 in {step})"
-    return [Series(told, _points(shown, row), GREY, marker, 5, marker == "circle")]
-
-
-def _first(told: str) -> str:
-    """`fastest +1` for `fastest, smallest`: a legend is narrow."""
-    first, *more = told.split(", ")
-    return f"{first} +{len(more)}" if more else first
 
 
 def _trade(facts: Facts, row: Objective) -> str:
@@ -197,7 +139,7 @@ def _anchors(deck: Deck, facts: Facts) -> None:
     )
     for (row, frame), head in zip(plots, heads, strict=True):
         page.text([f"{SCALES[row.name].noun}, {SCALES[row.name].unit}"], head, BODY_LEAST, bold=True)
-        values = {f"trial {result.trial}": anchor_value(result, row) for _, result in anchors}
+        values = {f"trial {result.trial}": shown_value(result, row) for _, result in anchors}
         bars(
             page,
             values,
@@ -205,11 +147,6 @@ def _anchors(deck: Deck, facts: Facts) -> None:
             frame,
             strong=strong,
         )
-
-
-def anchor_value(result: Result, row: Objective) -> float:
-    """The length of a bar, in the screen's unit; 0 for what is not known, which its label says."""
-    return SCALES[row.name].factor * result.score[row.reading].value if row.reading in result.score else 0.0
 
 
 def _columns(rows: Sequence[Objective]) -> tuple[list[Frame], Frame, *tuple[tuple[Objective, Frame], ...]]:
@@ -349,6 +286,27 @@ def _compression(deck: Deck, facts: Facts) -> None:
     page.text([story.compressed(inspection), *systems, *dict.fromkeys(told), *dict.fromkeys(reports)], right, 20)
 
 
+def _diagnosis(deck: Deck, facts: Facts) -> None:
+    """The playbook's three failures: what was found, the worst first, and what would mend it."""
+    found, more = facts.diagnosis.findings[:_FINDINGS], len(facts.diagnosis.findings) - _FINDINGS
+    notes = [findings.headline(facts.diagnosis)]
+    for one in facts.diagnosis.findings:
+        notes += [f"{one.failure}, {one.subject}: {one.what}", *findings.lines(one), one.command]
+    notes += [line for _, line in findings.checked(facts.diagnosis.checks)]
+    page = deck.add(_worst(facts), story.estimates(facts), [*notes, *_notes(facts)])
+    lines = [f"• {one.severity.capitalize()}: {one.what} {one.remedy}" for one in found]
+    lines += [f"And {words.many(more, 'more finding')}, in the report."] if more > 0 else []
+    page.text(lines, BODY, 24)
+
+
+def _worst(facts: Facts) -> str:
+    """The most severe finding, as a slide's title."""
+    worst = facts.diagnosis.findings[0]
+    told = f"{worst.failure.capitalize()}: {worst.cause}"
+    more = len(facts.diagnosis.findings) - 1
+    return f"{told}; {words.many(more, 'other finding')}" if more else told
+
+
 def _search(deck: Deck, facts: Facts) -> None:
     title = f"{words.many(len(facts.run.results), 'trial')}: {story.ended(facts)}"
     page = deck.add(title, notes=_notes(facts))
@@ -384,6 +342,8 @@ def _limitations(deck: Deck, facts: Facts) -> None:
     points = [f"• {one.claim}" for one in facts.limitations] + [
         f"• Not shown: {sentence}" for sentence in facts.missing
     ]
+    if facts.diagnosis.checks and not facts.diagnosis.findings:
+        points.append(f"• Diagnosis: {findings.headline(facts.diagnosis)}")
     page.text(points, BODY, 24)
 
 
@@ -421,14 +381,3 @@ def _line(result: Result) -> str:
         for name, row in OBJECTIVES.items()
     )
     return f"trial {result.trial}, {words.model_name(result)}: {told}"
-
-
-def _points(results: Sequence[Result], row: Objective) -> tuple[tuple[float, float], ...]:
-    return tuple((anchor_value(result, row), anchor_value(result, _ACCURACY)) for result in results)
-
-
-def _ends(results: Sequence[Result], row: Objective) -> tuple[Ends, ...]:
-    factor, readings = SCALES[row.name].factor, [result.score[row.reading] for result in results]
-    return tuple(
-        (factor * (reading.value - reading.low), factor * (reading.high - reading.value)) for reading in readings
-    )

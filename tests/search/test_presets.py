@@ -20,7 +20,7 @@ QUICK = {
     "data": "digits",
     "splits": {"limit": 300},
     "networks": {"resolution": [32], "pretrained": False},
-    "distillation": {"teacher_width": 0.35, "teacher_resolution": 32},
+    "distillation": {"teachers": ["none", "mobilenetv3_large"], "teacher_width": 0.35, "teacher_resolution": 32},
     "training": {"epochs": [1], "device": "cpu"},
 }
 LONGEST = "quickstart"

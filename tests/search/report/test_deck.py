@@ -15,11 +15,13 @@ from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Pt
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
+from coreml_pareto.search.diagnosis.finding import Check, Diagnosis, Evidence, Finding
 from coreml_pareto.search.inspection import Bytes, Inspection, Row
-from coreml_pareto.search.report.deck import CLOUD, LEAST, MOST, scatter_series, write_deck
+from coreml_pareto.search.report.deck import LEAST, MOST, write_deck
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.fitting import needed
 from coreml_pareto.search.report.ink import printable
+from coreml_pareto.search.report.scatters import CLOUD, scatter_series
 from coreml_pareto.search.report.slides import BODY_LEAST, FOOT_LEAST, HEIGHT, TITLE_LEAST, WIDTH
 from coreml_pareto.spaces.errors import UserError
 
@@ -226,6 +228,41 @@ def test_what_compression_did_adds_up(draw_facts: Callable[..., Facts], written:
     ]
     (chart,) = [shape.chart for shape in deck.slides[place].shapes if shape.has_chart]
     assert sum(chart.plots[0].series[0].values) == pytest.approx(0.968)
+
+
+def test_findings_have_a_slide_and_their_evidence_stands_in_its_notes(
+    draw_facts: Callable[..., Facts], written: Written
+) -> None:
+    evidence = Evidence("drop", 8.4, "points", "measured, paired, 95 %", 5.9, 10.9)
+    found = [
+        Finding("excessive quantization", f"cause {n}", "severe", f"trial {n}", (n,), f"What {n}.", (evidence,),
+                f"Remedy {n}.", f"coreml-pareto search --set {n}")
+        for n in range(5)
+    ]  # fmt: skip
+    check = Check("improper distillation", "a weak teacher", "unknown", "nothing was distilled")
+    row = Row("w", (4, 4), 16, "int8", "int8", 8.5, 17, 40.0, "", True, True)
+    whole = replace(
+        draw_facts(24, classes=list("abc")),
+        inspection=Inspection((row,), Bytes(17, 0, 11, 900, 40, 0, 0), "int8", "", ()),
+        diagnosis=Diagnosis(tuple(found), (check,)),
+    )
+    deck = written(whole)
+    check_layout(deck)
+    assert len(deck.slides) == MOST and not any(title.startswith("Worst class") for title in titles(deck))
+    place = titles(deck).index("Excessive quantization: cause 0; 4 other findings")
+    slide = deck.slides[place]
+    shown = "\n".join(frame.text for _, frame in frames(slide))
+    assert all(f"Severe: What {n}. Remedy {n}." in shown for n in range(3)) and "And 2 more findings" in shown
+    assert all(f"coreml-pareto search --set {n}" in notes(slide) for n in range(5))
+    assert "drop 8.4 points (5.9 to 10.9; measured, paired, 95 %)" in notes(slide)
+    assert "not checked: improper distillation, a weak teacher: nothing was distilled" in notes(slide)
+
+
+def test_a_healthy_run_says_so_among_the_cautions(draw_facts: Callable[..., Facts], written: Written) -> None:
+    check = Check("improper distillation", "a weak teacher", "healthy", "the teacher leads by 4 points")
+    deck = written(replace(draw_facts(12), diagnosis=Diagnosis((), (check,))))
+    last = " ".join(frame.text for _, frame in frames(deck.slides[len(deck.slides) - 1]))
+    assert "Diagnosis: Nothing found in 1 check." in last and not any("quantization" in title for title in titles(deck))
 
 
 def test_a_file_that_cannot_be_written_is_said(draw_facts: Callable[..., Facts], tmp_path: Path) -> None:
