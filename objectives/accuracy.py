@@ -12,6 +12,7 @@ import math
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -127,10 +128,15 @@ def spell_right(right: NDArray[np.bool_]) -> str:
 def right_of(reading: Reading) -> NDArray[np.bool_] | None:
     """Which images a package got right; None of a reading that was recorded before readings kept it."""
     text = reading.conditions.get(RIGHT)
-    if text is None:
-        return None
+    return None if text is None else _spelled(text, int(reading.conditions["images"]))
+
+
+@lru_cache(maxsize=2048)  # a report asks for each several times
+def _spelled(text: str, images: int) -> NDArray[np.bool_]:
     bits = np.frombuffer(zlib.decompress(base64.b85decode(text)), np.uint8)
-    return np.unpackbits(bits, count=int(reading.conditions["images"])).astype(bool)
+    right = np.unpackbits(bits, count=images).astype(bool)
+    right.flags.writeable = False
+    return right
 
 
 def _run(program: Program, batches: Batches, round_fp16: bool) -> Iterator[tuple[Correctness, NDArray[np.int64], int]]:

@@ -147,16 +147,24 @@ class Case:
 
     def teacher_of(self, result: Result) -> Past | None:
         """The training of a student's teacher, as its study names it; None where its record is gone."""
-        name, plan = result.candidate.recipe.teacher, self.plan
-        if name is None:
-            return None
+        name = result.candidate.recipe.teacher
+        return None if name is None else self.teachers.get(name)
+
+    @cached_property
+    def teachers(self) -> Mapping[str, Past]:
+        """The trainings of the run's teachers by name, as far as their records are there."""
+        names = dict.fromkeys(one.candidate.recipe.teacher for one in self.packages)
+        found = {name: self._teacher(name) for name in names if name is not None}
+        return {name: past for name, past in found.items() if past is not None}
+
+    def _teacher(self, name: str) -> Past | None:
         if is_checkpoint(name):
             path = Path(name).expanduser() / "record.json"
             return Past.of(path.parent.name, path) if path.is_file() else None
         classes = len(self.run.classes)
-        if plan is None or not classes:
+        if self.plan is None or not classes:
             return None
-        wanted = teacher_network(plan, name, classes), teacher_recipe(plan, name, classes)
+        wanted = teacher_network(self.plan, name, classes), teacher_recipe(self.plan, name, classes)
         return next((past for past in self.pasts.values() if (past.network, past.recipe) == wanted), None)
 
     def glance(self, top1: float) -> Count | None:

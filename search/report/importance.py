@@ -21,6 +21,7 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution
 from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy.stats import chi2_contingency
+from scipy.stats.contingency import crosstab
 
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.choose import packages
@@ -47,10 +48,10 @@ def importances(run: Run) -> Importances:
     results = packages(run)
     if len(results) < LEAST:
         return {}
-    study = _study(
-        _varied([_knobs(result.candidate) for result in results]), [losses(r.score, run.objectives) for r in results]
-    )
-    found = {row.name: _of_one(study, axis) for axis, row in enumerate(run.objectives)}
+    knobs = _varied([_knobs(result.candidate) for result in results])
+    points = [losses(result.score, run.objectives) for result in results]
+    study = _study(knobs, points)
+    found = {row.name: _of_one(study, knobs, points, axis) for axis, row in enumerate(run.objectives)}
     return {name: shares for name, shares in found.items() if shares}
 
 
@@ -65,10 +66,12 @@ def _study(knobs: Sequence[Knobs], points: Sequence[Sequence[float]]) -> optuna.
     return study
 
 
-def _of_one(study: optuna.Study, axis: int) -> Mapping[str, float]:
+def _of_one(
+    study: optuna.Study, knobs: Sequence[Knobs], points: Sequence[Sequence[float]], axis: int
+) -> Mapping[str, float]:
     """Shares for one axis; none where fewer than `LEAST` packages have a reading, or all have the same."""
-    losses_there = [trial.values[axis] for trial in study.get_trials(deepcopy=False)]
-    known = [loss for loss in losses_there if math.isfinite(loss)]
+    told = [(own, point[axis]) for own, point in zip(knobs, points, strict=True) if math.isfinite(point[axis])]
+    known = [loss for _, loss in told]
     if len(known) < LEAST or len(set(known)) == 1:
         return {}
     best = max(BEST, LEAST_BEST / len(known))
@@ -78,21 +81,14 @@ def _of_one(study: optuna.Study, axis: int) -> Mapping[str, float]:
         warnings.simplefilter("ignore", UserWarning)
         found = get_param_importances(study, evaluator=evaluator, target=lambda trial: trial.values[axis])
     bound = float(np.quantile(known, best, method="inverted_cdf"))  # the evaluator's own cut
-    return {knob: share for knob, share in found.items() if _chance(study, axis, knob, bound) < LEVEL}
+    return {knob: share for knob, share in found.items() if _chance(knob, told, bound) < LEVEL}
 
 
-def _chance(study: optuna.Study, axis: int, knob: str, bound: float) -> float:
+def _chance(knob: str, told: Sequence[tuple[Knobs, float]], bound: float) -> float:
     """How likely the best packages, whose loss is at most `bound`, have so uneven values of a knob by chance."""
-    told = [
-        trial
-        for trial in study.get_trials(deepcopy=False)
-        if knob in trial.params and math.isfinite(trial.values[axis])
-    ]
-    values = sorted({trial.params[knob] for trial in told})
-    table = np.zeros((2, len(values)))
-    for trial in told:
-        table[int(trial.values[axis] <= bound), values.index(trial.params[knob])] += 1
-    return float(chi2_contingency(table).pvalue) if table.sum(axis=1).all() and len(values) > 1 else 1.0
+    values, best = zip(*((own[knob], loss <= bound) for own, loss in told if knob in own), strict=True)
+    table = crosstab(best, values).count
+    return float(chi2_contingency(table).pvalue) if min(table.shape) > 1 else 1.0
 
 
 def _range(values: Sequence[float | str]) -> BaseDistribution:
