@@ -1,6 +1,7 @@
 """How much sooner does this search get where plain Optuna gets? Equal wall-clock, same data, splits, space and machine.
 
-The peer is `plain_optuna.py`. Both get the same study file and the same time, one after the other, seed by seed; each
+The peer is `plain_optuna.py`. Both get the same study file and the same time, one after the other, seed by seed (or with
+`--at-once` side by side, each pinned to one half of the cores: whatever else the machine does then meets both); each
 leaves its packages and when they were there. Judged is afterwards, outside of anybody's time: every package's error on
 the test split (the same images for both), its bytes, its multiply-accumulates and its estimated latency. The hypervolume
 is that of test error (box 0 to 0.5), log10 bytes (4.5 to 7.5) and log10 MACs (5 to 9); and the same with log10 latency in
@@ -15,16 +16,18 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, final
 
 import optuna
-from record import store
+from record import RESULTS, store
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.pareto import hypervolume
@@ -35,7 +38,7 @@ from coreml_pareto.search.config import dump_plan, load_plan
 from coreml_pareto.search.data import Split, load_data
 from coreml_pareto.spaces.candidate import Candidate
 
-HERE = Path(__file__).parent
+HERE, NAME = Path(__file__).parent, "search_efficiency"
 STUDIES: dict[str, dict[str, Any]] = {
     "digits": {"data": "digits", "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 12}},
     "cifar10": {
@@ -74,11 +77,11 @@ class Package:
     resolution: int
 
 
-def ours(study: Path, folder: Path, minutes: float, seed: int) -> list[Package]:
+def ours(study: Path, folder: Path, minutes: float, seed: int, cores: Sequence[int]) -> list[Package]:
     """Search, as a user does, and return the packages with their times."""
     command = [sys.executable, "-m", "coreml_pareto.search.cli", "search", str(study), "--run", str(folder)]
     started = time.time()
-    _run([*command, "--timeout", f"{minutes:g}m", "--seed", str(seed)], folder.with_suffix(".log"))
+    _run([*command, "--timeout", f"{minutes:g}m", "--seed", str(seed)], folder.with_suffix(".log"), cores)
     address = f"sqlite:///{folder / 'study.db'}"
     trials = optuna.load_study(study_name=load_plan(str(study)).name, storage=address).trials
     return [
@@ -91,18 +94,25 @@ def ours(study: Path, folder: Path, minutes: float, seed: int) -> list[Package]:
     ]  # fmt: skip
 
 
-def peers(study: Path, folder: Path, minutes: float, seed: int) -> list[Package]:
+def peers(study: Path, folder: Path, minutes: float, seed: int, cores: Sequence[int]) -> list[Package]:
     """Let the peer search and return its packages with their times."""
     command = [sys.executable, str(HERE / "plain_optuna.py"), str(study), "--out", str(folder), "--seed", str(seed)]
     started = time.time()
-    _run([*command, "--timeout", str(60 * minutes)], folder.with_suffix(".log"))
+    _run([*command, "--timeout", str(60 * minutes)], folder.with_suffix(".log"), cores)
     rows = map(json.loads, (folder / "packages.jsonl").read_text().splitlines())
     return [Package(row["at"] - started, folder / row["package"], row["resolution"]) for row in rows]
 
 
-def _run(command: Sequence[str], log: Path) -> None:
+def _run(command: Sequence[str], log: Path, cores: Sequence[int]) -> None:
+    bound = ["taskset", "--cpu-list", ",".join(map(str, cores)), *command] if cores else command
     with log.open("w") as file:
-        subprocess.run(command, check=True, stdout=file, stderr=subprocess.STDOUT)
+        subprocess.run(bound, check=True, stdout=file, stderr=subprocess.STDOUT)
+
+
+def halves() -> tuple[list[int], list[int]]:
+    """Return the cores of this process, dealt out to two."""
+    cores = sorted(os.sched_getaffinity(0))
+    return cores[::2], cores[1::2]
 
 
 def points(packages: Sequence[Package], split: Split, seconds: float) -> list[tuple[float, tuple[float, ...]]]:
@@ -133,26 +143,39 @@ def reached(own: Sequence[tuple[float, float]], level: float) -> float | None:
     return next((seconds for seconds, volume in own if volume >= level), None)
 
 
-def compared(name: str, data: str, minutes: float, seed: int, images: int, work: Path) -> dict[str, Any]:
+def compared(name: str, data: str, minutes: float, seed: int, images: int, work: Path, at_once: bool) -> dict[str, Any]:
     """Run both on one study and seed and return the figures."""
     work.mkdir(parents=True)
     plan = load_plan(None, _merged(COMMON, STUDIES[name]) | {"name": "efficiency", "data": data})
     study = work / "study.yaml"
     study.write_text(dump_plan(plan))
-    found = {"peer": peers(study, work / "peer", minutes, seed), "ours": ours(study, work / "ours", minutes, seed)}
+    theirs_on, ours_on = halves() if at_once else ([], [])
+    with ThreadPoolExecutor(2 if at_once else 1) as pool:
+        theirs = pool.submit(peers, study, work / "peer", minutes, seed, theirs_on)
+        own = pool.submit(ours, study, work / "ours", minutes, seed, ours_on)
+    found = {"peer": theirs.result(), "ours": own.result()}
     test = load_data(data, seed=plan.splits.seed).open_test("benchmark")
     split = test.subset(test.sample(min(images, len(test)), seed=0))
     judged = {who: points(packages, split, 60 * minutes) for who, packages in found.items()}
-    row: dict[str, Any] = {"study": name, "seed": seed, "minutes": minutes, "test_images": len(split)}
+    row: dict[str, Any] = {
+        "study": name, "seed": seed, "minutes": minutes, "at_once": at_once, "test_images": len(split)
+    }  # fmt: skip
     for axes in AXES:
         curves = {who: curve(rows, axes) for who, rows in judged.items()}
-        level, own = (curves[who][-1][1] if curves[who] else 0.0 for who in ("peer", "ours"))
+        level, last = (curves[who][-1][1] if curves[who] else 0.0 for who in ("peer", "ours"))
         at = reached(curves["ours"], level)
         row[axes] = {
-            "peer": level, "ours": own, "share_of_time": None if at is None else at / (60 * minutes),
+            "peer": level, "ours": last, "share_of_time": None if at is None else at / (60 * minutes),
             "curves": {who: [(round(t, 1), round(v, 5)) for t, v in rows] for who, rows in curves.items()},
         }  # fmt: skip
     return row | {"packages": {who: len(rows) for who, rows in judged.items()}}
+
+
+def earlier(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return what other invocations stored of other studies and seeds."""
+    path, new = RESULTS / f"{NAME}.json", {(row["study"], row["seed"]) for row in rows}
+    stored = json.loads(path.read_text())["rows"] if path.is_file() else []
+    return [row for row in stored if (row["study"], row["seed"]) not in new]
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -168,20 +191,24 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--images", type=int, default=2000, help="of the test split, at most")
     parser.add_argument("--work", type=Path, default=Path("runs/search_efficiency"))
+    parser.add_argument("--at-once", action="store_true", help="both side by side, each on half of the cores (Linux)")
     asked = parser.parse_args()
     folders = {"digits": "digits"} | dict(pair.split("=", 1) for pair in asked.data)
     rows = []
     for name in asked.studies:
         for seed in asked.seeds:
-            row = compared(name, folders[name], asked.minutes, seed, asked.images, asked.work / f"{name}-{seed}")
+            work = asked.work / f"{name}-{seed}"
+            row = compared(name, folders[name], asked.minutes, seed, asked.images, work, asked.at_once)
             rows.append(row)
+            store(
+                NAME, [*earlier(rows), *rows], test_images="of the test split, the same for both"
+            )  # a night is not lost
             three = row["three"]
             share = three["share_of_time"]
             told = "never" if share is None else f"after {share:.0%} of the time"
             print(
                 f"{name}, seed {seed}: peer {three['peer']:.4f}, ours {three['ours']:.4f}, reached {told}", flush=True
             )
-    store("search_efficiency", rows, minutes=asked.minutes)
 
 
 if __name__ == "__main__":
