@@ -4,7 +4,7 @@ Only images on which the two differ tell anything. Whether the difference could 
 "Note on the sampling error of the difference between correlated proportions or percentages", Psychometrika 12, 1947),
 exact. How large it is: the Wald interval after half a pair is added to each of the four cells (A. Agresti and Y. Min,
 "Simple improved confidence intervals for comparing matched proportions", Statistics in Medicine 24, 2005, section 3),
-which holds its level where the plain one does not.
+which holds its level where the plain one does not; cut at -1 and 1, beyond which no difference of shares lies.
 """
 
 from __future__ import annotations
@@ -54,6 +54,5 @@ def compare(first: NDArray[np.bool_], second: NDArray[np.bool_], z: float = Z95)
     total = images + 2
     middle = (only_first - only_second) / total
     half = z / total * math.sqrt(differing + 1 - (only_first - only_second) ** 2 / total)
-    return Difference(
-        (only_first - only_second) / images, middle - half, middle + half, p_value, only_first, only_second, images
-    )
+    low, high = max(-1.0, middle - half), min(1.0, middle + half)
+    return Difference((only_first - only_second) / images, low, high, p_value, only_first, only_second, images)

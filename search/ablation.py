@@ -18,7 +18,8 @@ tells another amount than the step, methods overlap or help each other.
 Every candidate is trained with the same seeds, from initial weights of its own (nothing is inherited, so that all are
 alike), and a change is the mean over the seeds of after minus before. The changes along the way add up to the difference of
 the full recipe from the baseline exactly. The interval is Student's t at 95 % over the seeds, as in `seeds.py`: it does not
-cover the choice of validation images, nor the error of estimates, which both sides share.
+cover the choice of validation images, nor the error of estimates, which both sides share, nor another training of the
+teacher, which is trained once.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Final, Literal, final, get_args
 
@@ -216,8 +217,13 @@ class Ablation:
         return tuple(axis for axis in OBJECTIVES.values() if all(axis.reading in score for score in every))
 
     def mean(self, candidate: Candidate, axis: Objective) -> Shift:
-        """Mean of a candidate's reading over the seeds."""
-        return _over_seeds(self._values(candidate, axis))
+        """Mean of a candidate's reading over the seeds; its interval holds no amount that the axis has not."""
+        found = _over_seeds(self._values(candidate, axis))
+        if found.low is None or found.high is None:
+            return found
+        return replace(
+            found, low=max(0.0, found.low), high=min(1.0, found.high) if axis.name == "accuracy" else found.high
+        )
 
     def steps(self, axis: Objective) -> tuple[Shift, ...]:
         """What each method changed when it was applied, in order."""

@@ -2,7 +2,8 @@
 
 Everything but accuracy is known before a training, or follows from what was read of its backbone (`scaling.py`); its
 accuracy is foretold from the trainings so far (`surrogate.py`); together they give the expected gain (`gain.py`), which
-is divided by the effort (`effort.py`). Considered are new trainings on the lowest rung, on the highest where a backbone
+is divided by the effort (`effort.py`). A training that cannot end within the timeout (`remaining.py`) comes after all that
+can and win something. Considered are new trainings on the lowest rung, on the highest where a backbone
 has none yet, and the next rung of what was trained. What is at work counts as won as far as it is expected to win.
 
 The same results lead to the same choice on any machine, so a search that was killed goes on as it would have.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
@@ -21,13 +22,15 @@ from numpy.typing import NDArray
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, select
 from coreml_pareto.objectives.pareto import shortlist
-from coreml_pareto.objectives.reading import Score, losses
+from coreml_pareto.objectives.reading import Reading, Score, losses
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.effort import WORK, effort
 from coreml_pareto.search.foresight import AT_BEST
 from coreml_pareto.search.gain import Box, Prospect
 from coreml_pareto.search.history import TOP1, History, key_of
+from coreml_pareto.search.outcome import Infeasible
+from coreml_pareto.search.remaining import Remaining, first_students, seconds_left, seconds_of
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.scaling import Scaling
 from coreml_pareto.search.surrogate import Drops, Surrogate
@@ -58,8 +61,12 @@ class Reader(Protocol):
         """Return the readings, at best, of a network's package under each compression."""
 
 
+Column = tuple[str, bool]
+"""A reading, and whether the worse end of its interval is meant: strict limits are held against that."""
 Tables = Mapping[Network, Table | None]
 """What was read of networks, compressions × columns; None of those that cannot be read."""
+Refused = Mapping[Network, Collection[str]]
+"""The compressions, by name, under which networks break a limit."""
 
 
 @final
@@ -96,8 +103,11 @@ class Acquisition:
         self.plan, self.space, self.reader, self.images = plan, space, reader, images
         self._axes = [row.reading for row in select(plan.objectives) if row != ACCURACY]
         self._limits = {OBJECTIVES[n].reading: b for n, b in plan.bounds.items() if not OBJECTIVES[n].needs_data}
-        self._columns = tuple(dict.fromkeys([*self._axes, *self._limits, WORK]))
+        self._bounded: list[Column] = [(name, plan.strict) for name in self._limits]
+        read: list[Column] = [*((name, False) for name in self._axes), *self._bounded, (WORK, False)]
+        self._columns = tuple(dict.fromkeys(read))
         self._foreseen: dict[Network, Table | None] = {}
+        self._teachers: dict[str, tuple[float, int]] = {}
 
     def best(self, run: Run, at_work: Sequence[Candidate]) -> Candidate | None:
         """Return the training to begin next, under the compression that is worth most; None where nothing can be told.
@@ -120,7 +130,7 @@ class Acquisition:
         self, run: Run, history: History, pool: Sequence[Candidate], at_work: Sequence[Candidate], tables: Tables
     ) -> Candidate | None:
         """Return what is worth most of a pool, by what was read until now."""
-        offers = self._offers([*pool, *at_work], tables)
+        offers = self._offers([*pool, *at_work], tables, self._refused(run))
         pool = [candidate for candidate in pool if candidate.network in offers]
         if not pool:
             return None
@@ -128,12 +138,35 @@ class Acquisition:
         box = self._box(run, offers.values())
         for prospect in foretold.prospects([one for one in at_work if one.network in offers and history.new(one)]):
             box.expect(prospect)
-        prospects = foretold.prospects(pool)
-        worth = [
-            box.gain(prospect) / self._effort(history, c, offers) for prospect, c in zip(prospects, pool, strict=True)
-        ]
-        first = int(np.argmax(worth))
+        prospects, remaining = foretold.prospects(pool), self._remaining(run, history)
+        efforts = [self._effort(history, one, offers[one.network].work, remaining) for one in pool]
+        worth = np.array(
+            [box.gain(prospect) / effort for prospect, (effort, _) in zip(prospects, efforts, strict=True)]
+        )
+        ends = np.array([in_time for _, in_time in efforts])
+        first = int(np.argmax(worth * ends if (worth[ends] > 0).any() else worth))
         return self._package(run, pool[first], offers, prospects[first], box) if worth[first] > 0 else None
+
+    def in_time(self, run: Run, candidate: Candidate) -> bool:
+        """Whether a training ends within the timeout, as far as can be told."""
+        if self.plan.search.seconds is None:
+            return True
+        history = History(run.results)
+        return self._effort(history, candidate, count(candidate.network).macs, self._remaining(run, history))[1]
+
+    def _remaining(self, run: Run, history: History) -> Remaining:
+        """Return what is left of the timeout, the pace of each training that has ended known."""
+        left = seconds_left(self.plan, run.results)
+        paces: dict[str, list[float]] = {}
+        if math.isfinite(left):
+            seconds, firsts = seconds_of(run.results), first_students(run.results)
+            for key, packages in history.packages.items():
+                one = packages[0]
+                if WORK in one.score:
+                    new = firsts.get(one.candidate.recipe.teacher or "") == key
+                    effort = self._whole(one.candidate, one.score[WORK].value, new=new)
+                    paces.setdefault(one.candidate.network.backbone, []).append(seconds[key] / effort)
+        return Remaining(left, paces)
 
     def _pool(self, run: Run, history: History, at_work: Sequence[Candidate]) -> list[Candidate]:
         """Return one candidate of each training that is considered."""
@@ -161,20 +194,30 @@ class Acquisition:
         order = shortlist([losses(member.score, axes) for member in members], [axis.scale for axis in axes])
         return [members[place] for place in order]
 
-    def _offers(self, wanted: Iterable[Candidate], tables: Tables) -> dict[Network, Offer]:
-        """Return what networks offer within the limits, read or guessed.
+    def _offers(self, wanted: Iterable[Candidate], tables: Tables, over: Refused) -> dict[Network, Offer]:
+        """Return what networks offer within the limits, read or guessed; nothing that was found to break one.
 
         Read are those of which packages were asked, and what this choice needs: never more, or what is guessed would
         depend on what was read before a search was killed.
         """
         known = {network: table for network, table in tables.items() if table is not None}
-        scaling, readable = Scaling(self._columns, known), {network.backbone for network in known}
-        refused = {network.backbone for network in tables} - readable
+        scaling = Scaling([name for name, _ in self._columns], known)
+        refused = {network.backbone for network in tables} - {network.backbone for network in known}
         networks = {candidate.network for candidate in wanted if candidate.network.backbone not in refused}
         offers = {
-            network: self._offer(scaling.of(network)) for network in networks if tables.get(network, ()) is not None
+            network: self._offer(scaling.of(network), over.get(network, ()))
+            for network in networks
+            if tables.get(network, ()) is not None
         }
         return {network: offer for network, offer in offers.items() if offer is not None}
+
+    def _refused(self, run: Run) -> Refused:
+        """Return the packages that were found to break a limit, whatever was foretold of them."""
+        found: dict[Network, set[str]] = {}
+        for result in run.results:
+            if isinstance(result.outcome, Infeasible):
+                found.setdefault(result.candidate.network, set()).add(spell(result.candidate.compression))
+        return found
 
     def _packages(self, run: Run) -> dict[Network, dict[str, Score]]:
         """Return what is known without training of each package that was asked, by network and compression."""
@@ -190,7 +233,7 @@ class Acquisition:
         One that cannot be read is None, and its trial says why.
         """
         made = [packages.get(spell(compression), {}) for compression in self.space.compressions]
-        if all(name in score for score in made for name in self._columns):
+        if all(name in score for score in made for name, _ in self._columns):
             return self._table(made)
         if network not in self._foreseen:
             self._foreseen[network] = self._without_training(network)
@@ -201,7 +244,7 @@ class Acquisition:
             table = self._table(list(self.reader.foreseen(network, (Compression(), *self.space.compressions))))
         except Exception:
             return None
-        for column, name in enumerate(self._columns):
+        for column, (name, _) in enumerate(self._columns):
             if name == SIZE:
                 table[:, column] /= AT_BEST
             if name == MEMORY:  # of some schemes it is not foretold: as uncompressed
@@ -209,18 +252,18 @@ class Acquisition:
         return table[1:]
 
     def _table(self, scores: Sequence[Score]) -> Table:
-        return np.array([[score[name].value for name in self._columns] for score in scores])
+        return np.array([[_end(score[name], worse) for name, worse in self._columns] for score in scores])
 
-    def _offer(self, logs: Table | None) -> Offer | None:
+    def _offer(self, logs: Table | None, over: Collection[str]) -> Offer | None:
         if logs is None:
             return None
-        own = {name: logs[:, column] for column, name in enumerate(self._columns)}
-        kept = np.all(
-            [np.ones(len(logs), bool), *(own[name] <= math.log(bound) for name, bound in self._limits.items())], axis=0
-        )
-        losses = np.array([own[name] for name in self._axes]).T.reshape(len(logs), len(self._axes))
+        own = {column: logs[:, place] for place, column in enumerate(self._columns)}
+        kept = np.array([spell(one) not in over for one in self.space.compressions])
+        for column in self._bounded:
+            kept &= own[column] <= math.log(self._limits[column[0]])
+        losses = np.array([own[name, False] for name in self._axes]).T.reshape(len(logs), len(self._axes))
         compressions = tuple(one for one, keeps in zip(self.space.compressions, kept, strict=True) if keeps)
-        return Offer(compressions, losses[kept], math.exp(own[WORK][0])) if compressions else None
+        return Offer(compressions, losses[kept], math.exp(own[WORK, False][0])) if compressions else None
 
     def _box(self, run: Run, offers: Iterable[Offer]) -> Box:
         """Return the box around all that is offered and the front, what the front dominates taken."""
@@ -234,16 +277,34 @@ class Acquisition:
         box.take(own, errors)
         return box
 
-    def _effort(self, history: History, candidate: Candidate, offers: Mapping[Network, Offer]) -> float:
-        """Return the work that a training takes, its teacher's included where that is not trained yet."""
-        name, epochs = candidate.recipe.teacher, candidate.recipe.epochs
-        own, work = self.images.training * epochs, offers[candidate.network].work
+    def _effort(self, history: History, candidate: Candidate, work: float, remaining: Remaining) -> tuple[float, bool]:
+        """Return the work that a training counts with, and whether there is time for all of it.
+
+        Of a teacher that is not trained yet it bears a share: others will learn from it, as many as there is time for.
+        """
+        name = candidate.recipe.teacher
+        student, time = self._whole(candidate, work, new=False), remaining.effort(candidate.network.backbone)
+        if name is None or name in history.teachers:
+            return student, student <= time
+        whole = self._whole(candidate, work, new=True)
+        shared = remaining.shared(time, student, whole - student)
+        return self._whole(candidate, work, new=True, shared=shared), whole <= time
+
+    def _whole(self, candidate: Candidate, work: float, *, new: bool, shared: float = 1.0) -> float:
+        """Return the work of a training with its packages, and of its teacher's training, where that is new, a share."""
+        images = self.images.training * candidate.recipe.epochs
+        macs, taught = self._teaching(candidate.recipe.teacher)
+        return effort(images, work, macs, taught * new, shared)
+
+    def _teaching(self, name: str | None) -> tuple[float, int]:
+        """Return a teacher's multiply-accumulates and the images of its training; nothing of one that is given."""
         if name is None or is_checkpoint(name):
-            return effort(own, work)
-        new = name not in history.teachers
-        teaching = teacher_recipe(self.plan, name, self.space.classes).epochs * self.images.training
-        macs = count(teacher_network(self.plan, name, self.space.classes)).macs
-        return effort(own, work, macs, teaching * new)
+            return 0.0, 0
+        if name not in self._teachers:
+            epochs = teacher_recipe(self.plan, name, self.space.classes).epochs
+            macs = count(teacher_network(self.plan, name, self.space.classes)).macs
+            self._teachers[name] = float(macs), epochs * self.images.training
+        return self._teachers[name]
 
     def _package(
         self, run: Run, candidate: Candidate, offers: Mapping[Network, Offer], prospect: Prospect, box: Box
@@ -253,6 +314,11 @@ class Acquisition:
         packages = [self.space.compressed(candidate, one) for one in offers[candidate.network].compressions]
         new = [n for n, package in enumerate(packages) if package.digest not in tried]
         return packages[max(new, key=lambda n: box.gain(prospect.only(n)), default=0)]
+
+
+def _end(reading: Reading, worse: bool) -> float:
+    """The value, or the interval's worse end: all that is read without training is the better the smaller."""
+    return reading.high if worse else reading.value
 
 
 @final

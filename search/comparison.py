@@ -60,10 +60,13 @@ class Contender:
 
     @property
     def subject(self) -> Subject:
-        """What it shares with others: the network as its metadata state it, else nothing."""
+        """What it shares with others: the network as its metadata state it, else, or where they are unreadable, nothing."""
         content = content_digest(self.program)
-        stated = self.program.metadata.get(f"{PREFIX}network")
-        return Subject(content if stated is None else Network.model_validate_json(stated).digest, content)
+        stated = self.program.metadata.get(f"{PREFIX}network", "")
+        try:
+            return Subject(Network.model_validate_json(stated).digest, content)
+        except ValueError:
+            return Subject(content, content)
 
 
 @final

@@ -19,7 +19,7 @@ from scipy.stats import t as student
 GLANCE: Final = 512
 """Validation images at most behind a training's top-1 after each epoch; the package is scored on all of them."""
 CONFIDENCE: Final = 0.95
-"""One-sided, that a training which is stopped would not have reached what it needs."""
+"""One-sided, at each look: of a training that is looked at after every epoch the looks' chances of a mistake add up."""
 LEAST_CURVES: Final = 4
 """Finished trainings before anything is foretold: a deviation of fewer is no deviation."""
 LEAST_SHARE: Final = 0.25
@@ -40,6 +40,7 @@ def reachable_top1(so_far: Sequence[float], epochs: int, curves: Sequence[Curve]
         images: behind each top-1.
     """
     share = len(so_far) / epochs
+    curves = [c for c in curves if len(c) * len(so_far) >= epochs]  # of a shorter one no epoch had ended by then
     if len(curves) < LEAST_CURVES or share < LEAST_SHARE:
         return 1.0
     gains = np.array([_odds(c[-1], images) - _odds(_at(c, share), images) for c in curves])

@@ -63,6 +63,11 @@ def interval(objective: str, reading: Reading, digits: int = 3) -> str:
     return f"{number(objective, reading.low, digits)}–{number(objective, reading.high, digits)}"
 
 
+def signed(value: float, digits: int = 1) -> str:
+    """A difference with its sign: `+1.2`, `−0.4` with the sign for minus, never `−0.0`."""
+    return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
+
+
 def amount(objective: str, change: float) -> str:
     """The size of a difference: `1.2 points of top-1`, `0.31 MB`."""
     return f"{number(objective, abs(change))} {SCALES[objective].difference}"

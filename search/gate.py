@@ -15,6 +15,7 @@ from typing import Final, final
 
 import numpy as np
 
+from coreml_pareto.objectives.accuracy import wilson
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.reading import Score, losses
 from coreml_pareto.search.config import Plan
@@ -83,19 +84,27 @@ class Gate:
     def package(self, candidate: Candidate, package: Score, known: Iterable[Result]) -> Pruned | None:
         """Return why a package need not be evaluated, from what its network reached in others; None where it may win.
 
-        No compression of a network counts as better than the upper end of the best one's interval.
+        No compression of a network counts as better than the upper end of the best one's interval, or of the network's
+        own where every package so far has lost more.
         """
         results = tuple(known)
-        own = [
-            result.score[ACCURACY.reading]
+        siblings = [
+            result.outcome
             for result in results
             if isinstance(result.outcome, Scored) and same_training(result.candidate, candidate)
         ]
-        if not self.active or not own or candidate.compression.fine_tune_epochs:
+        if not self.active or not siblings or candidate.compression.fine_tune_epochs:
             return None
-        reachable, reached = max(reading.high for reading in own), max(reading.value for reading in own)
+        own = [sibling.score[ACCURACY.reading] for sibling in siblings]
+        reached = max(reading.value for reading in own)
+        reachable = max([reading.high for reading in own] + [self._uncompressed(sibling) for sibling in siblings])
         needed = needed_top1(package, self._rivals(candidate, results), self.axes)
         return self._stopped(reachable, max(needed, self._least()), package, (reached,))
+
+    def _uncompressed(self, package: Scored) -> float:
+        """The upper end of the top-1 that a package's network had before it was compressed."""
+        curve = _curve_of(package)
+        return wilson(round(curve[-1] * self.images), self.images)[1] if curve else 0.0
 
     def _stopped(self, reachable: float, needed: float, known: Score, curve: tuple[float, ...]) -> Pruned | None:
         if reachable >= needed:
@@ -132,8 +141,13 @@ class Gate:
 def _curves(results: Iterable[Result], *, inherited: bool) -> tuple[Curve, ...]:
     """The curves of finished trainings that began in the same way: inherited weights begin high and gain less."""
     known = {
-        result.outcome.provenance[TRAINING]: tuple(map(float, result.outcome.provenance["curve"].split()))
+        result.outcome.provenance[TRAINING]: _curve_of(result.outcome)
         for result in results
         if isinstance(result.outcome, Scored) and (result.parent is not None) == inherited
     }
     return tuple(known.values())
+
+
+def _curve_of(package: Scored) -> Curve:
+    """Top-1 of a package's training after each epoch."""
+    return tuple(map(float, package.provenance["curve"].split()))

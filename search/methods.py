@@ -40,7 +40,7 @@ from coreml_pareto.search.noise import top1
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate, Compression, Recipe
-from coreml_pareto.spaces.compression import describe
+from coreml_pareto.spaces.compression import describe, parse
 
 Kind = Literal["distillation", "quantization", "pruning", "resolution", "width", "architecture"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
@@ -167,8 +167,15 @@ _TEACHING: Final = ("temperature", "hard_weight", "soft_weight", "feature_weight
 
 
 def _tried(kind: Kind, found: Sequence[Result]) -> bool:
-    """Whether any package uses a method, or packages differ in it."""
-    return len({_MATCHES[kind].level(result.candidate) for result in found}) > 1
+    """Whether any package uses a method; of one that has no plain form, whether packages differ in it."""
+    levels = {_MATCHES[kind].level(result.candidate) for result in found}
+    return bool(levels - _PLAIN[kind]) if kind in _PLAIN else len(levels) > 1
+
+
+_PLAIN: Final[Mapping[Kind, frozenset[Hashable]]] = {
+    "distillation": frozenset({None}), "quantization": frozenset({PLAIN, parse("fp32")}), "pruning": frozenset({PLAIN}),
+}  # fmt: skip
+"""The levels that are none."""
 
 
 @final

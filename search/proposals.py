@@ -26,7 +26,7 @@ from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.origin import Lesson, Origin
 from coreml_pareto.search.outcome import Pruned, Scored
-from coreml_pareto.search.run import Result
+from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.storage.peers import Elsewhere
 from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.trial import Laboratory
@@ -82,17 +82,23 @@ class Proposals:
             self.study.enqueue(candidate)
 
     def _baseline_is_due(self) -> bool:
-        """Whether a baseline goes before what is worthwhile: in every other training, always where Optuna draws."""
+        """Whether a baseline goes before what is worthwhile: in every other training, always where Optuna draws.
+
+        One that would not end within the timeout waits for what does.
+        """
+        if self.plan.search.sampler != AUTO:
+            return True
         trained = {(candidate.network, candidate.recipe) for candidate in self._asked()}
-        return self.plan.search.sampler != AUTO or len(trained) % 2 == 0
+        plain = self._plain_candidate() if len(trained) % 2 == 0 else None
+        return plain is not None and self.acquisition.in_time(self._run(), plain)
 
     def _worthwhile(self) -> Candidate | None:
         """Return what may win after all, or what is chosen."""
         return self._revival() or self._chosen()
 
     def revived(self, result: Result) -> bool:
-        """Whether a training was stopped that would not be stopped now."""
-        if not isinstance(result.outcome, Pruned) or len(result.outcome.curve) < 2:
+        """Whether a training was stopped that would not be stopped now; of a package that was spared readings are known."""
+        if not isinstance(result.outcome, Pruned) or result.outcome.score or not result.outcome.curve:
             return False
         return self.gate.training(result.candidate, result.parent, result.outcome.curve, self.seen.values()) is None
 
@@ -125,15 +131,18 @@ class Proposals:
         return False
 
     def _further(self, result: Result) -> list[Candidate]:
-        """Return other compressions of a network just trained; none where the trial found its training done."""
+        """Return other compressions of a network just trained, that were not tried; none where its training was done."""
         candidate, others = result.candidate, (r for r in self.seen.values() if r.trial != result.trial)
-        if not isinstance(result.outcome, Scored) or any(same_training(candidate, r.candidate) for r in others):
+        done = any(same_training(candidate, r.candidate) and isinstance(r.outcome, Scored) for r in others)
+        if not isinstance(result.outcome, Scored) or done:
             return []
-        choices = [c for c in self.space.compressions if spell(c) != spell(candidate.compression)]
+        kinds = (c for c in self.space.compressions if spell(c) != spell(candidate.compression))
+        packages = [self._at_no_cost(self.space.compressed(candidate, compression)) for compression in kinds]
+        choices = [package for package in packages if package.digest not in self.seen]
         if len(choices) >= self.plan.packages_per_training:
             draws = random.Random(digest_of([self.plan.search.seed, candidate.network.digest, candidate.recipe.digest]))
             choices = draws.sample(choices, self.plan.packages_per_training - 1)
-        return [self._at_no_cost(self.space.compressed(candidate, compression)) for compression in choices]
+        return choices
 
     def _at_no_cost(self, candidate: Candidate) -> Candidate:
         """Return the candidate without fine-tuning, or with the least that the space allows: the sampler asks for more."""
@@ -151,7 +160,11 @@ class Proposals:
         if self.plan.search.sampler != AUTO:
             return self._promotion()
         at_work = [asked.candidate for asked in self.running.values()]
-        return self.acquisition.best(self.study.run_of(self.seen.values()), at_work)
+        return self.acquisition.best(self._run(), at_work)
+
+    def _run(self) -> Run:
+        """The results by trial, not as they came to be known here."""
+        return self.study.run_of(sorted(self.seen.values(), key=lambda result: result.trial))
 
     def _asked(self) -> list[Candidate]:
         """Return what was asked until now, what is at work included."""
@@ -204,7 +217,12 @@ class Proposals:
         return self.origin.within(self.space)
 
     def _baseline(self) -> Candidate | None:
-        """Return one plain candidate of a family that has none yet (fp16 where the limits allow), the quickest first."""
+        """Return the next plain candidate, fp16 where the limits allow."""
+        plain = self._plain_candidate()
+        return None if plain is None else self._within_limits(plain)
+
+    def _plain_candidate(self) -> Candidate | None:
+        """Return one plain candidate of a family that has none yet, the quickest first."""
         tried = {candidate.network for candidate in self._asked()}
         network = next((network for network in self._plain if network not in tried), None)
         if network is None:
@@ -215,7 +233,7 @@ class Proposals:
             "resolution": network.resolution, "stem_stride": network.stem_stride, "teacher": NONE, "compression": "fp16",
             RUNG: self.space.ladder[0 if self.plan.search.sampler == AUTO else -1],
         }  # fmt: skip
-        return self._within_limits(self.space.decode(choose_from(values)))
+        return self.space.decode(choose_from(values))
 
     def _revival(self) -> Candidate | None:
         at_work = [asked.candidate for asked in self.running.values()]

@@ -48,7 +48,7 @@ class Scaling:
     def __init__(self, readings: Sequence[str], known: Mapping[Network, Table]) -> None:
         self.readings, self._known = tuple(readings), {network: np.log(table) for network, table in known.items()}
         self._means: dict[str, tuple[NDArray[np.float64], Table]] = {}
-        for backbone in {network.backbone for network in known}:
+        for backbone in dict.fromkeys(network.backbone for network in known):  # sums depend on the order
             own = [network for network in known if network.backbone == backbone]
             places = np.array([_place(network) for network in own])
             self._means[backbone] = places.mean(axis=0), np.mean([self._known[network] for network in own], axis=0)

@@ -36,7 +36,7 @@ def _setting(text: str) -> dict[str, Any]:
     names = [name.strip() for name in key.split(".")]
     try:
         section = yaml.safe_load(value)
-    except yaml.YAMLError:
+    except (yaml.YAMLError, ValueError):  # ValueError: of what looks like a date and is none, 2026-13-01
         names = []
     if not sign or not names or not all(names):
         raise UserError(f"--set is KEY=VALUE, such as 'networks.width=[0.5, 1.0]'; got {text!r}; write it so")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _PRIORITY = (
     "accuracy, latency, size, memory, energy, or balanced: the smallest augmented Chebyshev distance to the ideal, "
-    "all but accuracy in log, each scaled to the front's range."
+    "costs by ratio and top-1 by the odds of its error, each scaled to the front's range, a factor of two at least."
 )
 
 

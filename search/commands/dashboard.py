@@ -26,6 +26,7 @@ def dashboard_command(
     Example: `coreml-pareto dashboard runs/quickstart --port 8080`
     """
     import importlib.util
+    import threading
     import webbrowser
 
     from coreml_pareto.spaces.errors import UserError
@@ -42,5 +43,6 @@ def dashboard_command(
         address = f"http://{shown}:{server.server_port}/dashboard"
         typer.echo(f"{run} at {address} (read only; Ctrl-C ends it)")
         if not no_browser:
-            webbrowser.open(address)
+            # In a thread: a browser in the terminal returns when it is left, and waits for an answer before that.
+            threading.Thread(target=webbrowser.open, args=(address,), daemon=True).start()
         server.serve_forever()

@@ -119,7 +119,7 @@ def _of_package(
     from coreml_pareto.objectives.paired import compare
     from coreml_pareto.objectives.program import load, require_finite
     from coreml_pareto.search.comparison import Contender, common_pictures, contest
-    from coreml_pareto.search.diagnosis.examine import examine_package
+    from coreml_pareto.search.diagnosis.examine import Drop, examine_package, require_same_network
 
     if (data is None) != (against is None):
         raise UserError(
@@ -127,17 +127,22 @@ def _of_package(
         )
     program = load(path)
     require_finite(program)
-    target = options.target_of(program, device or options.DEFAULT_DEVICE, release, units or "ALL")
+    chosen = device or options.DEFAULT_DEVICE
+    target = options.target_of(program, chosen, release, units or "ALL")
     if data is None or against is None:
         return examine_package(program, target)
     plain = load(against)
     require_finite(plain)
+    require_same_network(program, plain)
+    target = max(
+        target, options.target_of(plain, chosen, release, units or "ALL"), key=lambda one: one.os
+    )  # opens both
     pictures = common_pictures([plain, program], data, "test", None)
     contenders = [Contender("A", str(against), plain), Contender("B", str(path), program)]
     found = contest(contenders, pictures, target)
     targets = pictures.open_test("diagnose").targets
     whole, own = (one.predicted == targets for one in found.answers)
-    return examine_package(program, target, compare(whole, own), str(against))
+    return examine_package(program, target, Drop(compare(whole, own), str(against), data))
 
 
 @contextmanager

@@ -51,6 +51,7 @@ def front_command(
     from coreml_pareto.search.study import load_run
 
     names = options.names_of(objectives)
+    _check(csv, plot)
     own = load_run(run)
     given = options.limits_of(
         max_size=max_size,
@@ -76,6 +77,20 @@ def front_command(
     for path in (csv, plot):
         if path is not None:
             typer.echo(f"Wrote {path}", err=True)
+
+
+def _check(csv: Path | None, plot: Path | None) -> None:
+    """Refuse files that could not be written, before anything is read."""
+    from coreml_pareto.spaces.errors import UserError
+
+    if plot is not None:
+        from coreml_pareto.search.report.charts import check_path
+
+        check_path(plot)
+    if csv is not None and (csv.is_dir() or not csv.parent.is_dir()):
+        raise UserError(
+            f"--csv names a file in a folder that exists; got {csv}; create the folder, or name another file"
+        )
 
 
 def _show(

@@ -7,9 +7,8 @@
 | anything else            | the dashboard's                                                   |
 | any method but GET, HEAD | 405: the dashboard has no read-only mode of its own               |
 
-The dashboard calls the front of all trials best, infeasible ones among them; here they are Optuna's own best trials, which
-keep the constraints. The server is the standard library's, with a thread for each request: a page asks for several things
-at once.
+The dashboard calls the front of all trials best, infeasible ones among them; here they are the front that `front` shows.
+The server is the standard library's, with a thread for each request: a page asks for several things at once.
 """
 
 from __future__ import annotations
@@ -17,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import socket
 import socketserver
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
@@ -26,9 +26,9 @@ from wsgiref.util import FileWrapper
 
 import optuna
 
+from coreml_pareto.search.choose import front
 from coreml_pareto.search.dashboard.archive import package_of, zipped
 from coreml_pareto.search.dashboard.view import View
-from coreml_pareto.search.outcome import Scored
 from coreml_pareto.spaces.errors import UserError
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class _Site:
 
     def __init__(self, view: View, dashboard: WSGIApplication) -> None:
         self.view, self.dashboard = view, dashboard
-        self._best: dict[int, Any] = {}  # as the dashboard told them, by number: finished trials do not change
+        self._best: dict[int, Any] = {}  # as the dashboard told them last, by number
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
         path = environ.get("PATH_INFO", "").rstrip("/")
@@ -122,19 +122,13 @@ class _Site:
 
     def _best_trials(self, told: list[dict[str, Any]], environ: WSGIEnvironment) -> list[dict[str, Any]]:
         """The front as the dashboard tells trials; what this answer does not hold, of an earlier one or asked for."""
-        wanted = self._front()
+        wanted = [result.trial for result in front(self.view.run)]
         known = self._best | {trial["number"]: trial for trial in told}
         if missing := [number for number in wanted if number not in known]:
             before = {**environ, "REQUEST_METHOD": "GET", "QUERY_STRING": f"after={min(missing)}"}
             known |= {trial["number"]: trial for trial in json.loads(_Answer(self.dashboard, before).body)["trials"]}
         self._best = {number: known[number] for number in wanted if number in known}
         return list(self._best.values())
-
-    def _front(self) -> list[int]:
-        """The numbers of Optuna's own best trials, which keep the constraints, as far as they have a package."""
-        results = {result.trial for result in self.view.run.results if isinstance(result.outcome, Scored)}
-        study = optuna.load_study(study_name=self.view.plan.name, storage=self.view)
-        return [trial.number for trial in study.best_trials if trial.number in results]
 
 
 @final
@@ -179,11 +173,17 @@ def _line(status: HTTPStatus) -> str:
     return f"{status.value} {status.phrase}"
 
 
-@final
 class _Server(socketserver.ThreadingMixIn, WSGIServer):
     """One thread for each request; none keeps the program from ending."""
 
     daemon_threads = True
+
+
+@final
+class _Server6(_Server):
+    """The same on an address of IPv6."""
+
+    address_family = socket.AF_INET6
 
 
 @final
@@ -201,8 +201,10 @@ def open_server(view: View, host: str, port: int) -> WSGIServer:
         UserError: nothing can listen there.
     """
     try:
-        return make_server(host, port, site(view), server_class=_Server, handler_class=_Quiet)
+        kind = _Server6 if ":" in host else _Server
+        return make_server(host, port, site(view), server_class=kind, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
         raise UserError(
-            f"The dashboard listens on {host}:{port}, where it cannot ({error}); give another --port, or --port 0 for a free one."
+            f"The dashboard listens on {host}:{port}, where it cannot ({error}); give another --port, or --port 0 for a free "
+            "one, and as --host an address of this machine."
         ) from error

@@ -9,6 +9,7 @@ Seen on optuna-dashboard 0.21, which this view makes good:
 | packages, folders in the store                    | not there                                 | artifacts                      |
 | why a trial was refused, stopped, or failed       | attributes among others                   | the trial's note               |
 | the study before its terms were changed           | beside the one that counts                | not there                      |
+| latencies that imported measurements changed      | the estimates of the search               | what `front` shows             |
 
 Only reads are let through. The SQLite file is opened read-only, and each read is one SELECT: a search that writes waits
 for milliseconds, and never fails by it.
@@ -31,6 +32,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.dashboard.notes import attributes_of, question, study_note, trial_note
+from coreml_pareto.search.measurements import KEPT
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.record import DATABASE, PLAN, SECONDS, begun, no_run, stored_plan
 from coreml_pareto.search.run import Result, Run
@@ -47,10 +49,15 @@ _ZIP: Final = "application/zip"
 @final
 @dataclass(frozen=True)
 class _Seen:
-    """The record at one moment: the study that counts, its run, and its finished trials as they are shown, by id."""
+    """The record at one moment: the study that counts, its run, and its finished trials as they are shown, by id.
+
+    `measured` says when measurements were imported last, None where there are none.
+    """
 
     study: Any
     finished: int
+    measured: int | None
+    record: Study
     run: Run
     results: Mapping[int, Result]
     shown: dict[int, FrozenTrial]
@@ -144,10 +151,11 @@ class View(BaseStorage):
             study, plan = self._current()
             trials = self.inner.get_all_trials(study._study_id, deepcopy=False)
             finished = sum(trial.state.is_finished() for trial in trials)
+            measured = _changed(self.folder / KEPT)
             last = self._seen
-            if last is None or (last.finished, last.study) != (finished, study):
-                run = Study(self.folder, plan, plan.space(classes=2), storage=self.inner).run()
-                self._seen = _seen(study, finished, run, trials)
+            if last is None or (last.finished, last.study, last.measured) != (finished, study, measured):
+                record = Study(self.folder, plan, plan.space(classes=2), storage=self.inner)
+                self._seen = _seen(study, finished, measured, record, trials)
             assert self._seen is not None
             return self._seen
 
@@ -175,13 +183,21 @@ def open_view(folder: Path) -> View:
     try:
         view = View(_read_only(folder / DATABASE) if plan.storage is None else open_storage(plan.storage), folder, plan)
         view._look()
-    except (sqlalchemy.exc.DatabaseError, optuna.exceptions.StorageInternalError, KeyError, ValueError) as error:
-        raise UserError(
-            f"The record of {folder} cannot be read without writing to it ({type(error).__name__}): a search has only just "
-            f"begun, or one was killed in the middle of a write. `coreml-pareto front {folder}` takes that back, or says "
-            "what is damaged."
-        ) from error
+    except KeyError as error:
+        if plan.storage is None:
+            raise _unreadable(folder, error) from error
+        raise UserError(f"The storage {plan.storage} holds no study {plan.name!r}, of which {folder} is.") from None
+    except (sqlalchemy.exc.DatabaseError, optuna.exceptions.StorageInternalError, ValueError) as error:
+        raise _unreadable(folder, error) from error
     return view
+
+
+def _unreadable(folder: Path, error: Exception) -> UserError:
+    return UserError(
+        f"The record of {folder} cannot be read without writing to it ({type(error).__name__}): a search has only just "
+        f"begun, or one was killed in the middle of a write. `coreml-pareto front {folder}` takes that back, or says "
+        "what is damaged."
+    )
 
 
 def _read_only(database: Path) -> BaseStorage:
@@ -191,13 +207,19 @@ def _read_only(database: Path) -> BaseStorage:
     return get_storage(RDBStorage(address, engine_kwargs=options, skip_table_creation=True))
 
 
-def _seen(study: Any, finished: int, run: Run, trials: list[FrozenTrial]) -> _Seen:
+def _changed(path: Path) -> int | None:
+    """When a file was written last, in ns; None where there is none."""
+    return path.stat().st_mtime_ns if path.is_file() else None
+
+
+def _seen(study: Any, finished: int, measured: int | None, record: Study, trials: list[FrozenTrial]) -> _Seen:
+    run = record.run()
     results = {result.trial: result for result in run.results}
     notes = dict(_note("", study_note(run)))
     for trial in trials:
         if (result := results.get(trial.number)) is not None:
             notes |= _note(f"{trial._trial_id}:", trial_note(result, run))
-    return _Seen(study, finished, run, results, {}, notes)
+    return _Seen(study, finished, measured, record, run, results, {}, notes)
 
 
 def _note(owner: str, text: str) -> dict[str, Any]:
@@ -211,15 +233,24 @@ def _shown(trial: FrozenTrial, seen: _Seen) -> FrozenTrial:
     if known is not None:
         return known
     result = seen.results.get(trial.number)
+    values, constraints = _terms(trial, result, seen)
     told = FrozenTrial(
-        number=trial.number, state=trial.state, value=None, values=trial.values, datetime_start=trial.datetime_start,
+        number=trial.number, state=trial.state, value=None, values=values, datetime_start=trial.datetime_start,
         datetime_complete=trial.datetime_complete, params=trial.params, distributions=trial.distributions,
         user_attrs=_own(trial) if result is None else attributes_of(result, seen.run),
-        system_attrs=_system(trial, result), intermediate_values=trial.intermediate_values, trial_id=trial._trial_id,
+        system_attrs=_system(trial, result, constraints), intermediate_values=trial.intermediate_values, trial_id=trial._trial_id,
     )  # fmt: skip
     if trial.state.is_finished():
         seen.shown[trial._trial_id] = told
     return told
+
+
+def _terms(trial: FrozenTrial, result: Result | None, seen: _Seen) -> tuple[list[float] | None, list[float]]:
+    """Values and constraints: as recorded or, of a package whose readings measurements may have changed, by these."""
+    if seen.measured is None or result is None or not isinstance(result.outcome, Scored):
+        return trial.values, list(trial.constraints.values())
+    told = seen.record.telling(result.outcome, seen.record.plan)
+    return told["values"], list(told["constraints"].values())
 
 
 def _own(trial: FrozenTrial) -> dict[str, Any]:
@@ -227,11 +258,11 @@ def _own(trial: FrozenTrial) -> dict[str, Any]:
     return {name: trial.user_attrs[name] for name in (REPEATS, "interrupted") if name in trial.user_attrs}
 
 
-def _system(trial: FrozenTrial, result: Result | None) -> dict[str, Any]:
+def _system(trial: FrozenTrial, result: Result | None, constraints: list[float]) -> dict[str, Any]:
     """Optuna's attributes, its constraints as the list of old, and the package as an artifact, named by the trial."""
     told = {name: value for name, value in trial.system_attrs.items() if not name.startswith(f"{CONSTRAINTS}:")}
-    if trial.constraints:
-        told[CONSTRAINTS] = list(trial.constraints.values())
+    if constraints:
+        told[CONSTRAINTS] = constraints
     if result is not None and isinstance(result.outcome, Scored):
         number = str(result.trial)
         meta = {"artifact_id": number, "filename": f"trial-{number}.mlpackage.zip", "mimetype": _ZIP, "encoding": None}

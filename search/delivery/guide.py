@@ -17,6 +17,7 @@ from coreml_pareto.search.delivery import rollout
 from coreml_pareto.search.delivery.document import Block, Code, Heading, Listing, Table, items, paragraph
 from coreml_pareto.search.delivery.golden import Golden
 from coreml_pareto.search.delivery.measures import FALSE_ALARMS, Alarm, Arms, Measures
+from coreml_pareto.search.delivery.provenance import CHECK
 from coreml_pareto.search.delivery.subject import Subject
 from coreml_pareto.search.delivery.swift import MODEL, PACKAGE, systems
 from coreml_pareto.search.delivery.thresholds import Row
@@ -87,7 +88,7 @@ def _contents() -> Iterator[Block]:
     yield paragraph(
         f"{MODEL}, the Core ML model (labels, normalisation and pre-processing rule inside); {PACKAGE}/, a Swift package with "
         "the library, tests with sample pictures and a benchmark; this guide. README.md beside it lists every other file of "
-        "the delivery, and sha256sum -c SHA256SUMS says whether all are whole."
+        f"the delivery, and {CHECK} says whether all are whole."
     )
 
 
@@ -109,11 +110,13 @@ def _xcode(subject: Subject) -> Iterator[Block]:
             ", where the app keeps what lives as long as itself, and share it.",
         ),
         (
-            "Run the tests on a phone: choose the scheme ",
-            Code(f"{PACKAGE}-Package"),
-            " and ",
+            "Run the tests, first on the Mac: ",
+            Code("swift test"),
+            f" in {PACKAGE}. Xcode runs tests on a phone inside an app only: add the folder ",
+            Code("Tests/OptimizedModelTests"),
+            " to the app's own unit test target, whose host application is the app, choose the phone, and ",
             Code("Product › Test"),
-            ".",
+            ". A simulator has no Neural Engine.",
         ),
         (
             "The package compiles the model on the device at the first load and keeps the result in Application Support. "
@@ -152,7 +155,9 @@ def _preprocessing(subject: Subject) -> Iterator[Block]:
     yield paragraph(rule.describe())
     yield items(
         "Orientation: upright first. A CGImage and a CVPixelBuffer do not know theirs: hand it over.",
-        "Colour: 8-bit RGB; transparency is laid on white, embedded colour profiles are ignored, as in the training.",
+        "Colour: 8-bit RGB; transparency is laid on white, profiles of RGB pictures are ignored, as in the training. The "
+        "package lets Core Graphics convert pictures that are not RGB (grey, CMYK, palettes), Vision handles colours itself: "
+        "their numbers can differ from the training's.",
         "Normalisation: none in the app. The model takes pixels 0 to 255 and normalises them itself.",
         ("Vision: ", Code(option), f", for {why}."),
         "What stays different: the training reduced large pictures by Pillow's filters, Core Graphics and Vision have their "
@@ -238,7 +243,8 @@ def _threshold(subject: Subject, found: Measures) -> Iterator[Block]:
     yield Table(head, shown, frozenset(range(6)))
     yield paragraph(
         "The interval is that of one row (Wilson). The last column holds for all rows together (95 %, exact, one-sided, "
-        "Bonferroni): use it when the row is chosen from this table. It holds for pictures like those of validation."
+        "Bonferroni): use it when the row is chosen from this table. It holds for pictures like those of validation; where "
+        "the search chose the model by these same pictures, that flatters every row, which no interval counts."
         + ("" if rows[-1].answered else f" No picture is answered with {_first_empty(rows):g} or more.")
     )
     yield items(*_goals(found))
@@ -269,9 +275,9 @@ def _validation(subject: Subject, golden: Golden) -> Iterator[Block]:
     allowed = golden.tolerance
     yield Heading(2, "On-device validation")
     yield items(
-        (Code("sha256sum -c SHA256SUMS"), ": all files are whole."),
-        f"The tests of the package pass on the oldest and the newest phone that the app supports: {golden.samples} sample "
-        "pictures, every choice of compute units, one by one, as a batch, as frames and through Vision.",
+        (Code(CHECK), ": all files are whole."),
+        f"The tests of the package pass, inside the app, on the oldest and the newest phone that it supports: {golden.samples} "
+        "sample pictures one by one on every choice of compute units, and as a batch, as frames, as files and through Vision.",
         (Code(f"coreml-pareto verify {MODEL} --data DATA"), " on a Mac: logits and top-1 of Core ML against the executor."),
         (Code(f"coreml-pareto measure {MODEL}"), " on a Mac: latency, loads, memory, the unit of each operation."),
         (Code("coreml-pareto device-kit RUN --out kit"), ", run it on the phone, then ",
@@ -348,10 +354,10 @@ def _monitoring(subject: Subject, found: Measures) -> Iterator[Block]:
         ("predictions looked at", f"below {found.watched.threshold:g}: fewest", "most"), rows, frozenset({0, 1, 2})
     )
     yield paragraph(
-        f"Outside of these counts something has changed: fewer than one look in {1 / FALSE_ALARMS:,.0f} is a false alarm, if "
-        "pictures are independent and like those of validation (whose own number is counted in). After an alarm: look at "
-        "pictures (with consent), run the tests of the package on that system, and compare with the checklist. Run the tests "
-        "again with every new iOS."
+        f"Outside of these counts something has probably changed: at most one look in {1 / FALSE_ALARMS:,.0f} is a false "
+        "alarm, if pictures are independent and like those of validation, and their share of unsure answers lies in the 95 % "
+        "interval that validation gives. After an alarm: look at pictures (with consent), run the tests of the package on "
+        "that system, and compare with the checklist. Run the tests again with every new iOS."
     )
 
 

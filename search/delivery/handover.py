@@ -20,7 +20,7 @@ from coreml_pareto.search.delivery.licences import Origin, origins
 from coreml_pareto.search.delivery.measures import measure
 from coreml_pareto.search.delivery.model_card import model_card
 from coreml_pareto.search.delivery.printing import INSTALL, can_print, print_pdf
-from coreml_pareto.search.delivery.provenance import STUDY, SUMS, licences, provenance, study, write_sums
+from coreml_pareto.search.delivery.provenance import CHECK, STUDY, SUMS, licences, provenance, study, write_sums
 from coreml_pareto.search.delivery.publishing import check_new, published
 from coreml_pareto.search.delivery.subject import Choice, Subject
 from coreml_pareto.search.delivery.swift import MODEL, PACKAGE, write_swift
@@ -137,7 +137,7 @@ def _readme(subject: Subject, contents: Sequence[tuple[str, str]], notes: Sequen
     yield paragraph(
         f"{model_name(subject.result)}, trial {subject.result.trial} of {subject.run.study}. {subject.choice.reason}"
     )
-    yield Table(("file", "what it is"), (*contents, (SUMS, "sha256sum -c SHA256SUMS: are all files whole?")))
+    yield Table(("file", "what it is"), (*contents, (SUMS, f"{CHECK}: are all files whole?")))
     yield paragraph(f"Begin with the guide. {NOT_BUILT}")
     for note in notes:
         yield paragraph(f"{note}.")

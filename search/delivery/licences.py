@@ -35,7 +35,7 @@ class Origin:
 
 
 def origins(folder: Path, key: str | None) -> tuple[Origin, ...]:
-    """Where the weights of a training come from: its own chain, and its teacher's name where it had one.
+    """Where the weights of a training come from: its own chain.
 
     Args:
         folder: of the run.

@@ -140,7 +140,7 @@ def _evaluation_data(subject: Subject) -> Iterator[Block]:
         f"Validation: {validation} pictures of {subject.data.name}. The model was chosen by them, which flatters it.",
         "Test: not read for this package."
         if test is None
-        else f"Test: {test.conditions.get('images', '?')} pictures, read at the end, nothing was chosen by them.",
+        else f"Test: {test.conditions.get('images', '?')} pictures, read at the end; the search chose nothing by them.",
     ]
     seen = tested(subject.run)
     yield items(*rows, *([seen] if seen else []))

@@ -21,6 +21,8 @@ from coreml_pareto.search.origin import ENVIRONMENT
 from coreml_pareto.search.store.keys import installed_version, tool_versions
 
 SUMS: Final = "SHA256SUMS"
+CHECK: Final = f"shasum -a 256 -c {SUMS}"
+"""What every Mac has; Linux also knows it as `sha256sum -c`."""
 STUDY: Final = "study.yaml"
 FORMAT: Final = "coreml-pareto-handover"
 
@@ -60,7 +62,7 @@ def provenance(subject: Subject, weights_from: Sequence[Origin]) -> dict[str, An
 
 def commands(subject: Subject) -> list[str]:
     """What to type to search again (where a timeout ends it, with another number of trials) and to look again."""
-    data = shlex.quote(str(subject.plan.data))
+    data = shlex.quote(subject.plan.data or "DATA")
     return [
         f"coreml-pareto search {STUDY} --data {data} --run again",
         f"coreml-pareto deliver again {subject.result.trial} --out handover",

@@ -23,14 +23,15 @@ def published(out: Path) -> Iterator[Path]:
     Raises:
         UserError: it cannot be written there.
     """
-    draft = out.absolute().with_name(f".{out.absolute().name}.draft")
+    place = out.absolute()  # `.` cannot be removed by that name
+    draft = place.with_name(f".{place.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     try:
         draft.mkdir(parents=True)
         yield draft
-        if out.exists():
-            out.rmdir()
-        draft.rename(out)
+        if place.exists():
+            place.rmdir()
+        draft.rename(place)
     except OSError as error:
         raise UserError(f"--out names a folder that can be written; {out}: {error.strerror}; name another") from error
     finally:

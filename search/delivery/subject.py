@@ -87,7 +87,7 @@ class Subject:
 
     @property
     def top1(self) -> Reading:
-        """Of the test split where it was read, which nothing was chosen by; else of validation."""
+        """Of the test split where it was read, by which the search chose nothing; else of validation."""
         return self.result.test_top1 or self.result.score["top1"]
 
     @property
@@ -134,7 +134,9 @@ def open_subject(run: Run, choice: Choice, *, data: str | None = None, client: s
     order = match_labels(labels_of(program, None), pictures.classes)
     found = answers(program, pictures.validation, rule, order)
     _require_as_recorded(found, choice.result)
-    return Subject(run, plan, choice, program, content_digest(program), rule, pictures, found, client)
+    # A terminal that does not speak UTF-8 hands over bytes that no file of text can hold.
+    named = None if client is None else client.encode(errors="replace").decode()
+    return Subject(run, plan, choice, program, content_digest(program), rule, pictures, found, named)
 
 
 def _pictures(source: str | None, program: Program) -> DataSet:

@@ -1,8 +1,8 @@
 """How does an app get the model?  A Swift package around `OptimizedModelManager` and the resource `optimized_model`.
 
 The Swift is in `swift_package/`, as it is: nothing of a run enters it but the oldest systems, two numbers in Package.swift.
-Labels stand in the model itself, the pre-processing rule and the compute units in optimized_model.json, what is expected
-of the samples in golden.json; so names may hold anything. The benchmark target is the device kit's own Swift, of which a
+Labels, the pre-processing rule and the compute units stand in optimized_model.json, what is expected of the samples in
+golden.json; so names may hold anything. The benchmark target is the device kit's own Swift, of which a
 copy is put in, and writes the same file.
 """
 
@@ -65,7 +65,12 @@ def manifest_for(text: str, oldest: int) -> str:
 
 def _write_model(subject: Subject, units: ComputeUnits, folder: Path) -> None:
     shutil.copytree(subject.choice.package, folder / MODEL)
-    facts = {"digest": subject.digest, "compute_units": units, "preprocessing": subject.rule.model_dump()}
+    facts = {
+        "digest": subject.digest,
+        "compute_units": units,
+        "labels": subject.labels,
+        "preprocessing": subject.rule.model_dump(),
+    }
     (folder / f"{RESOURCE}.json").write_text(json.dumps(facts, indent=1), "utf-8")
 
 

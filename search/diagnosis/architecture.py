@@ -24,6 +24,7 @@ from coreml_pareto.objectives.program.engine import kernel_sides
 from coreml_pareto.objectives.program.program import UNKNOWN, Operation
 from coreml_pareto.objectives.workload import runs_on_neural_engine
 from coreml_pareto.search.diagnosis.finding import Check, Evidence, Finding
+from coreml_pareto.search.report.words import many
 
 FAILURE: Final = "architecture mismatch"
 STARVED, CAPACITY, ENGINE = "resolution of the last stage", "capacity against classes", "off the Neural Engine"
@@ -70,7 +71,7 @@ def _starved(program: Program, subject: str, trials: tuple[int, ...], tries: Rem
             severity="warning",
             subject=subject,
             trials=trials,
-            what=f"An input of {side} pixels leaves a last map of 1×1: nothing is left to pool, and kernels see padding.",
+            what=f"An input of {side} pixels leaves a last map of 1×1: nothing is left to pool{_seeing(blind)}.",
             evidence=(
                 Evidence("last map", height * width, "places", "exact"),
                 Evidence("input", side, "pixels", "exact"),
@@ -81,6 +82,10 @@ def _starved(program: Program, subject: str, trials: tuple[int, ...], tries: Rem
         )
     told = f"{subject}: the last map has {height}×{width} places at an input of {side} pixels, exact"
     yield Check(FAILURE, STARVED, "found" if height * width == 1 else "healthy", told)
+
+
+def _seeing(blind: float) -> str:
+    return f", and {100 * blind:.0f} % of the taps of its kernels lie on padding" if blind else ""
 
 
 def last_map(program: Program) -> tuple[int, int] | None:
@@ -156,7 +161,10 @@ def _capacity(program: Program, subject: str, trials: tuple[int, ...], tries: Re
 
 
 def classifier(program: Program) -> tuple[int, int] | None:
-    """Features and classes of the last convolution or product before the scores; None where there is none."""
+    """Features and classes of the last convolution or product before the scores; None where there is none.
+
+    A kernel that is laid on its map once reads a feature at each of its taps.
+    """
     name = program.logits or program.scores
     operation = program.producers.get(name) if name else None
     while operation is not None and operation.kind not in _PRODUCTS:
@@ -168,7 +176,8 @@ def classifier(program: Program) -> tuple[int, int] | None:
     if not isinstance(source, str):
         return None
     axis = 1 if operation.kind == "conv" else -1
-    return program.types[source].shape[axis], classes[axis]
+    taps = _taps(program, operation)[1] if operation.kind == "conv" and math.prod(classes[2:]) == 1 else 1
+    return program.types[source].shape[axis] * taps, classes[axis]
 
 
 def _engine(
@@ -237,7 +246,7 @@ def _handed_over(
         subject=subject,
         trials=trials,
         what=(
-            f"{len(names)} operations leave the Neural Engine, as is reported: they take ~{prior.value:g} of "
+            f"{many(len(names), 'operation')} off the Neural Engine, as is reported: that takes ~{prior.value:g} of "
             f"~{found.ms:.3g} ms, at least {100 * share_low:.0f} %."
         ),
         evidence=(

@@ -35,13 +35,14 @@ from coreml_pareto.spaces.distillation import is_checkpoint
 @final
 @dataclass(frozen=True)
 class Past:
-    """A finished training: its key, network, recipe, top-1 after each epoch, and the digest of its data."""
+    """A finished training: its key, network, recipe, top-1 after each epoch, digest of its data, whose weights it began with."""
 
     key: str
     network: Network
     recipe: Recipe
     curve: tuple[float, ...]
     data: str
+    parent: str | None
 
     @classmethod
     def of(cls, key: str, path: Path) -> Past:
@@ -49,7 +50,7 @@ class Past:
         plain = json.loads(path.read_text("utf-8"))
         curve = tuple(float(row["top1"]) for row in plain["history"])
         network, recipe = Network.model_validate(plain["network"]), Recipe.model_validate(plain["recipe"])
-        return cls(key, network, recipe, curve, str(plain["data"]))
+        return cls(key, network, recipe, curve, str(plain["data"]), plain.get("parent"))
 
 
 @final
@@ -150,6 +151,14 @@ class Case:
         name = result.candidate.recipe.teacher
         return None if name is None else self.teachers.get(name)
 
+    @staticmethod
+    def same_pictures(first: Past, second: Past) -> bool:
+        """Whether two trainings were judged on the same validation images: a checkpoint may be of other pictures or splits.
+
+        What follows the dash of a digest is which training images were used of them.
+        """
+        return first.data.partition("-")[0] == second.data.partition("-")[0]
+
     @cached_property
     def teachers(self) -> Mapping[str, Past]:
         """The trainings of the run's teachers by name, as far as their records are there."""
@@ -165,7 +174,8 @@ class Case:
         if self.plan is None or not classes:
             return None
         wanted = teacher_network(self.plan, name, classes), teacher_recipe(self.plan, name, classes)
-        return next((past for past in self.pasts.values() if (past.network, past.recipe) == wanted), None)
+        alike = (past for past in self.pasts.values() if (past.network, past.recipe) == wanted)
+        return next((past for past in alike if past.parent is None), None)  # a student of its form may have inherited
 
     def glance(self, top1: float) -> Count | None:
         """A training's top-1 at a glance as right answers of images; None where no package tells how many those are."""
@@ -179,9 +189,12 @@ class Case:
     def search(self, called: str, *settings: str) -> str:
         """The command that searches this study again with other settings, beginning with its trained networks.
 
-        `called` names the new run's folder beside this one.
+        `called` names the new run's folder beside this one, and its study where machines share a storage: in that the
+        name of this one is taken.
         """
-        run = self.run.folder
+        run, plan = self.run.folder, self.plan
+        if plan is not None and plan.storage is not None:
+            settings = (*settings, f"name={plan.name}-{called}")
         parts = ["coreml-pareto", "search", str(run / PLAN), "--from", str(run), "--run", f"{run}-{called}"]
         for setting in settings:
             parts += ["--set", setting]

@@ -8,25 +8,30 @@ matching of logits, equation 4 there, noise included); measured on training imag
 first class. *A weaker teacher*: the student, or the same network alone, is right more often on the same validation images
 (J. H. Cho and B. Hariharan, "On the efficacy of knowledge distillation", ICCV 2019: what helps is a teacher whose answers
 the student can use, not any). *Worse than without*: the same network with the same training, without a teacher, is right
-more often, paired, by more than SEEDS, because one training each is compared.
+more often, paired, by more than SEEDS, because one training each is compared. Both began with the same weights, or the
+student with those of the other, which is more: one that went on where its student ended is no comparison.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from coreml_pareto.objectives.paired import compare
-from coreml_pareto.objectives.unpaired import gap
+from coreml_pareto.objectives.unpaired import Count, gap
 from coreml_pareto.search.diagnosis.case import Case, Softness, right_of_result
 from coreml_pareto.search.diagnosis.finding import Check, Evidence, Finding, quantile
+from coreml_pareto.search.lineage import TRAINING
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.words import many
 from coreml_pareto.search.run import Result
 from coreml_pareto.spaces.candidate import Compression, Network, Recipe
+from coreml_pareto.spaces.distillation import is_checkpoint
 
 FAILURE: Final = "improper distillation"
 VOICE, TEMPERATURE = "weights of the loss", "temperature"
@@ -86,7 +91,7 @@ def voice_finding(recipe: Recipe, subject: str, trials: tuple[int, ...], command
         subject=subject,
         trials=trials,
         what=(
-            f"{recipe.teacher} teaches with {100 * share:.0f} % of the weight of the labels and 0 of feature maps: "
+            f"{recipe.teacher} teaches with {100 * share:.2g} % of the weight of soft labels and labels, and 0 of feature maps: "
             + ("the student never hears it." if share == 0 else f"below {HEARD:.0%} it is hardly heard.")
         ),
         evidence=(
@@ -111,7 +116,10 @@ def _temperature(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Che
         told = f"{_trainings([r for r, _ in known])} by the teacher's softened answers, measured"
         yield Check(FAILURE, TEMPERATURE, "found" if odd else "healthy", told)
     if lacking := [result for result in listening if result not in [r for r, _ in known]]:
-        told = f"{_trainings(lacking)}: the teacher's answers were not measured (its training, or the pictures, are not at hand)"
+        told = (
+            f"{_trainings(lacking)}: the teacher's answers were not measured (off the front, or its training or the pictures "
+            "are not at hand)"
+        )
         yield Check(FAILURE, TEMPERATURE, "unknown", told)
 
 
@@ -137,7 +145,7 @@ def _temperature_finding(case: Case, alike: Sequence[tuple[Result, Softness]]) -
         if hot
         else f"nearly uniform: {100 * entropy[0]:.1f} % of the largest entropy"
     )
-    wanted = "[3, 5, 8]" if hot else "[1, 2, 3]"
+    remedy, command = _softened(case, recipe.temperature, hot)
     how = f"measured on {soft.images} training images, 95 %"
     return Finding(
         failure=FAILURE,
@@ -151,25 +159,37 @@ def _temperature_finding(case: Case, alike: Sequence[tuple[Result, Softness]]) -
             Evidence("beside the first class", 100 * beside[0], "%", how, 100 * beside[1], 100 * beside[2]),
             Evidence("entropy of uniform", 100 * entropy[0], "%", how, 100 * entropy[1], 100 * entropy[2]),
         ),
-        remedy=(
+        remedy=remedy,
+        command=command,
+    )
+
+
+def _softened(case: Case, temperature: float, hot: bool) -> tuple[str, str]:
+    """Remedy and command: legal temperatures on the right side of the one that was; where none is left, do without it."""
+    wanted = [t for t in (3, 5, 8, 10) if t > temperature][:3] if hot else [t for t in (1, 2, 3) if t < temperature]
+    if wanted:
+        remedy = (
             "Soften more: at this temperature the teacher says no more than the labels."
             if hot
             else "Soften less: what the teacher knows of likely classes is levelled out."
-        ),
-        command=case.search("softened", f"distillation.temperature={wanted}"),
-    )
+        )
+        return remedy, case.search("softened", f"distillation.temperature={wanted}")
+    if hot:
+        remedy = "The highest temperature does not soften it enough: let it teach by its feature maps, or name another teacher."
+        return remedy, case.search("features", "distillation.feature_weight=[0.1, 1.0]")
+    remedy = "Even unsoftened it says little: name another teacher, or learn without."
+    return remedy, case.search("untaught", "distillation.teachers=[none]")
 
 
 def _weaker(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Check]:
     z, found, looked, lacking = quantile(len(taught)), [], [], []
     for result in taught:
-        teacher, own = case.teacher_of(result), case.past_of(result)
-        theirs = None if teacher is None else case.glance(teacher.curve[-1])
-        student = None if own is None else case.glance(own.curve[-1])
-        if theirs is None or student is None:
+        scores = _both(case, result)
+        if scores is None:
             lacking.append(result)
             continue
         looked.append(result)
+        theirs, student = scores
         ahead = gap(student, theirs, z)
         if ahead.low > 0:
             found.append((result, theirs, student, ahead))
@@ -193,26 +213,38 @@ def _weaker(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Check]:
                 Evidence("images", theirs.images, "1", "exact"),
             ),
             remedy="Train the teacher longer or larger, or name a better one; or learn without.",
-            command=case.search(
-                "teacher", f"distillation.teacher_epochs={_longer(case, result)}",
-                f"distillation.teachers=[none, {json.dumps(teacher_name)}]",
-            ),
+            command=_other_teacher(case, result),
         )  # fmt: skip
     if looked:
         told = f"{_trainings(looked)} against their teachers, on the same validation images"
         yield Check(FAILURE, WEAKER, "found" if found else "healthy", told)
     if lacking:
-        yield Check(FAILURE, WEAKER, "unknown", f"{_trainings(lacking)}: the record of the teacher or student is gone")
+        told = (
+            f"{_trainings(lacking)}: the record of the teacher or student is gone, or the teacher is of other pictures"
+        )
+        yield Check(FAILURE, WEAKER, "unknown", told)
 
 
-def _longer(case: Case, result: Result) -> int:
-    teacher = case.teacher_of(result)
-    return 3 * (result.candidate.recipe.epochs if teacher is None else teacher.recipe.epochs)
+def _both(case: Case, result: Result) -> tuple[Count, Count] | None:
+    """Right answers of a teacher and its student to the same validation images; None where the records do not tell."""
+    teacher, own = case.teacher_of(result), case.past_of(result)
+    if teacher is None or own is None or not case.same_pictures(teacher, own):
+        return None
+    theirs, student = case.glance(teacher.curve[-1]), case.glance(own.curve[-1])
+    return None if theirs is None or student is None else (theirs, student)
+
+
+def _other_teacher(case: Case, result: Result) -> str:
+    """A search with the teacher trained for three times as long, or none; a checkpoint is trained already."""
+    name, teacher = result.candidate.recipe.teacher, case.teacher_of(result)
+    if teacher is None or name is None or is_checkpoint(name):
+        return case.search("untaught", "distillation.teachers=[none]")
+    longer = f"distillation.teacher_epochs={3 * teacher.recipe.epochs}"
+    return case.search("teacher", longer, f"distillation.teachers=[none, {json.dumps(name)}]")
 
 
 def _worse(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Check]:
-    alone = _untaught(case)
-    pairs = [(result, twin) for result in taught if (twin := alone.get(_likeness(result))) and _told(result)]
+    pairs = list(_pairs(case))
     z = quantile(len(pairs))
     drops = [(result, twin, compare(_right(twin), _right(result), z)) for result, twin in pairs]
     found = [row for row in drops if row[2].low > SEEDS]
@@ -227,8 +259,8 @@ def _worse(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Check]:
             trials=case.siblings(row[0] for row in found),
             what=(
                 f"Taught by {result.candidate.recipe.teacher}, {result.candidate.network.label} (trial {result.trial}) has "
-                f"{100 * drop.value:.1f} points less top-1 (at least {100 * drop.low:.1f}) than trained alike without, trial "
-                f"{twin.trial}."
+                f"{100 * drop.value:.1f} points less top-1 (at least {100 * drop.low:.1f}) than the same network trained "
+                f"without, trial {twin.trial}."
             ),
             evidence=(
                 Evidence("without minus with", 100 * drop.value, "points", "measured, paired, 95 %; one training each: "
@@ -243,7 +275,23 @@ def _worse(case: Case, taught: Sequence[Result]) -> Iterator[Finding | Check]:
         yield Check(FAILURE, WORSE, "found" if found else "healthy", told)
     if len(pairs) < len(taught):
         rest = many(len(taught) - len(pairs), "taught training")
-        yield Check(FAILURE, WORSE, "unknown", f"{rest}: the same network was not trained alike without a teacher")
+        told = "the same network was not trained without a teacher, alike and from the same weights"
+        yield Check(FAILURE, WORSE, "unknown", f"{rest}: {told}")
+
+
+def _pairs(case: Case) -> Iterator[tuple[Result, Result]]:
+    """Of each taught training one package, and its twin of a training that was alike but for the teacher."""
+    alone = _untaught(case)
+    for group in case.trainings:
+        taught = (one for one in group if one.candidate.recipe.teacher is not None and _told(one))
+        found = ((one, twin) for one in taught if (twin := alone.get(_likeness(one))) and _fair(one, twin))
+        yield from islice(found, 1)
+
+
+def _fair(result: Result, twin: Result) -> bool:
+    """Whether a student began where its twin did, or with what that had become."""
+    assert isinstance(twin.outcome, Scored)
+    return result.parent in (twin.parent, twin.outcome.provenance.get(TRAINING))
 
 
 def _untaught(case: Case) -> dict[Likeness, Result]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, final
 
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.paired import Difference
@@ -18,6 +19,8 @@ from coreml_pareto.search.diagnosis.finding import FAILURES, Check, Diagnosis, E
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Recipe
+from coreml_pareto.spaces.errors import UserError
+from coreml_pareto.spaces.families import FAMILIES
 
 NETWORKS: Final = 24
 """So many networks of a front are read from their programs, the first of it."""
@@ -77,27 +80,48 @@ def remedies(case: Case, result: Result) -> Remedies:
         resolution=case.search(
             "larger", f"networks.resolution=[{min(384, 2 * network.resolution)}]", "networks.stem_stride=[1, 2]"
         ),
-        wider=case.search("wider", f"networks.width=[{min(4.0, 2 * network.width):g}]"),
+        wider=case.search(
+            "wider",
+            f"networks.width=[{min(4.0, 2 * network.width):g}]"
+            if network.family in FAMILIES
+            else "networks.backbones=[efficientnet_b0]",  # networks of timm have one width
+        ),
         half=case.search("half", "compression=[fp16, fp32]"),
         look=shlex.join(["coreml-pareto", "estimate", package, "--explain"]),
     )
 
 
-def examine_package(program: Program, target: Target, drop: Difference | None = None, against: str = "") -> Diagnosis:
-    """Ask what can be asked of a package without its run.
+@final
+@dataclass(frozen=True)
+class Drop:
+    """Top-1 of the same network uncompressed minus a package's own, on the same images.
 
-    Args:
-        drop: top-1 of the same network uncompressed minus its own, on the same images.
-        against: what that package is called.
+    `against` is what that package is called, `data` the pictures, both as the command line names them.
     """
-    return gathered(_package_parts(program, target, drop, against))
+
+    top1: Difference
+    against: str
+    data: str
 
 
-def _package_parts(
-    program: Program, target: Target, drop: Difference | None, against: str
-) -> Iterator[Finding | Check]:
+def examine_package(program: Program, target: Target, drop: Drop | None = None) -> Diagnosis:
+    """Ask what can be asked of a package without its run."""
+    return gathered(_package_parts(program, target, drop))
+
+
+def require_same_network(program: Program, plain: Program) -> None:
+    """Refuse to call the difference of two networks a drop by compression, as far as the packages tell their networks."""
+    own, other = (one.metadata.get(f"{PREFIX}network") for one in (program, plain))
+    if None not in (own, other) and own != other:
+        raise UserError(
+            f"--against names the same network uncompressed; {plain.path.name} is another network than "
+            f"{program.path.name}; name that one, or use `compare`"
+        )
+
+
+def _package_parts(program: Program, target: Target, drop: Drop | None) -> Iterator[Finding | Check]:
     name, place = program.path.name, str(program.path)
-    yield from _package_drop(program, drop, against)
+    yield from _package_drop(program, drop)
     recipe = recipe_of(program)
     if recipe is None or recipe.teacher is None:
         told = (
@@ -126,12 +150,13 @@ def _package_parts(
     yield from architecture.check(program, target, name, (), tries)
 
 
-def _package_drop(program: Program, drop: Difference | None, against: str) -> Iterator[Finding | Check]:
+def _package_drop(program: Program, given: Drop | None) -> Iterator[Finding | Check]:
     name = program.path.name
-    if drop is None:
+    if given is None:
         told = f"{name}: the same network uncompressed is not at hand: --against FP16.mlpackage --data DATA"
         yield Check(quantization.FAILURE, quantization.CAUSE, "unknown", told)
         return
+    drop, against = given.top1, given.against
     if drop.low > quantization.TOLERATED:
         yield Finding(
             failure=quantization.FAILURE,
@@ -145,7 +170,7 @@ def _package_drop(program: Program, drop: Difference | None, against: str) -> It
                 Evidence("images", drop.images, "1", "exact"),
             ),
             remedy="See which layers cannot bear it, and leave them in more bits.",
-            command=shlex.join(["coreml-pareto", "sensitivity", against, "--data", "DATA"]),
+            command=shlex.join(["coreml-pareto", "sensitivity", against, "--data", given.data]),
             layers=quantization.noisiest_of(program.path),
         )
     state: State = "found" if drop.low > quantization.TOLERATED else "healthy"

@@ -4,9 +4,10 @@ A. Ng, "Machine Learning Yearning", 2018, chapters 20 to 24: what a network lack
 that is known to be possible is avoidable bias (underfitting), what it loses from there to new images is variance
 (overfitting). Both are measured: top-1 of the torch network on its training images as they are, without augmentation, and
 of its uncompressed package on all validation images; differences of different images (`objectives.unpaired`). The best
-known is that of the other trainings of the run, or the study's own limit; where neither is higher, POSSIBLE is asked, and
-the finding is a notice. More parameters than images are no failure by themselves (C. Zhang et al., "Understanding deep
-learning requires rethinking generalization", ICLR 2017): they are told beside the gap that they come with.
+known is that of the other trainings of the run, or the study's own limit; where neither is shown to be higher, POSSIBLE is
+asked, and the finding is a notice. Of many packages the best was lucky, too: its interval is one of as many. More parameters
+than images are no failure by themselves (C. Zhang et al., "Understanding deep learning requires rethinking generalization",
+ICLR 2017): they are told beside the gap that they come with.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Final
+
+from scipy.stats import norm
 
 from coreml_pareto.objectives.accuracy import wilson
 from coreml_pareto.objectives.program import load
@@ -23,6 +26,7 @@ from coreml_pareto.search.diagnosis.finding import Check, Evidence, Finding, qua
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.words import many
 from coreml_pareto.search.run import Result
+from coreml_pareto.spaces.families import FAMILIES
 
 FAILURE: Final = "architecture mismatch"
 OVER, UNDER = "overfitting", "underfitting"
@@ -105,7 +109,7 @@ def _overfitting(case: Case, worst: tuple[Result, Count, Gap], every: Sequence[R
             *_parameters(case, result),
         ),
         remedy="More pictures help most; else a narrower network, more weight decay, or a teacher's soft labels.",
-        command=case.search("narrower", f"networks.width=[{_narrower(result)}]"),
+        command=case.search("narrower", *_narrower(result)),
     )  # fmt: skip
 
 
@@ -116,27 +120,36 @@ def _parameters(case: Case, result: Result) -> Iterator[Evidence]:
         yield Evidence("parameters per training image", weights / images, "1", "exact")
 
 
-def _narrower(result: Result) -> str:
-    width = result.candidate.network.width
-    return ", ".join(f"{value:g}" for value in dict.fromkeys((max(0.1, round(width / 2, 2)), width)))
+def _narrower(result: Result) -> tuple[str, ...]:
+    """Settings of a search: half the width, or, of a network that has none, a narrow one instead."""
+    network = result.candidate.network
+    if network.family not in FAMILIES:
+        return "networks.backbones=[mobilenetv3_small]", "networks.width=[0.5, 1]"
+    widths = ", ".join(f"{value:g}" for value in dict.fromkeys((max(0.1, round(network.width / 2, 2)), network.width)))
+    return (f"networks.width=[{widths}]",)
 
 
 def _underfit(case: Case, result: Result, fit: Count, z: float) -> Finding | None:
     """Against the best known; else against what any network is asked for."""
-    best, name = _best(case, result)
-    if best is not None and (lack := gap(best, fit, z)).low > TOLERATED:
+    best, name, choice = _best(case, result)
+    if best is not None and (lack := gap(best, fit, _among(z, choice))).low > TOLERATED:
         return _underfitting(case, result, fit, lack, f"{name} has {100 * best.share:.1f} % of new ones", False)
     _, high = wilson(fit.right, fit.images, z)
     bound = max(POSSIBLE, case.run.limits.get("accuracy", 0.0))
     if high < bound:
         lack = Gap(bound - fit.share, bound - high, bound - wilson(fit.right, fit.images, z)[0])
-        named = "the study's limit is" if bound > POSSIBLE else "nothing better is known here, asked are"
-        return _underfitting(case, result, fit, lack, f"{named} {100 * bound:.0f} %", bound == POSSIBLE)
+        named = "the study's limit is" if bound > POSSIBLE else "none here is shown to be much better, asked are"
+        return _underfitting(case, result, fit, lack, f"{named} {100 * bound:g} %", bound == POSSIBLE)
     return None
 
 
-def _best(case: Case, result: Result) -> tuple[Count | None, str]:
-    """The most accurate package of another training, its validation images, and what it is called."""
+def _among(z: float, choice: int) -> float:
+    """The quantile for one of so many times as many intervals."""
+    return float(norm.isf(norm.sf(z) / choice))
+
+
+def _best(case: Case, result: Result) -> tuple[Count | None, str, int]:
+    """The most accurate package of another training: its validation images, what it is called, of how many it is the best."""
     own = result.candidate
     others = [
         one
@@ -145,11 +158,11 @@ def _best(case: Case, result: Result) -> tuple[Count | None, str]:
         and right_of_result(one) is not None
     ]
     if not others:
-        return None, ""
+        return None, "", 0
     found = max(others, key=lambda one: one.score["top1"].value)
     right = right_of_result(found)
     assert right is not None
-    return Count(int(right.sum()), len(right)), f"trial {found.trial}, {found.candidate.network.label},"
+    return Count(int(right.sum()), len(right)), f"trial {found.trial}, {found.candidate.network.label},", len(others)
 
 
 def _underfitting(case: Case, result: Result, fit: Count, lack: Gap, than: str, alone: bool) -> Finding:

@@ -130,7 +130,8 @@ def _layers(case: Case, data: DataSet, tell: Tell) -> Iterable[tuple[int, tuple[
         yield (
             result.trial,
             tuple(
-                f"{effect.layer}: alone {_lost(found.top1 - effect.top1)}, logits at {effect.logits_db:.0f} dB"
+                f"{effect.layer}: alone {_lost(found.top1 - effect.top1)} on {found.images} training images, logits at "
+                f"{effect.logits_db:.0f} dB"
                 for effect in worst
             ),
         )

@@ -27,7 +27,7 @@ from coreml_pareto.search.inspection import inspect
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.words import many
 from coreml_pareto.search.run import Result
-from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.compression import UNCOMPRESSED, spell
 
 FAILURE: Final = "excessive quantization"
 CAUSE: Final = "drop against the same network uncompressed"
@@ -78,7 +78,7 @@ def _losses(case: Case) -> tuple[list[Loss], int]:
     for group in case.by_training:
         plain = uncompressed(group)
         whole = None if plain is None else right_of_result(plain)
-        for result in (one for one in group if one is not plain):
+        for result in (one for one in group if one.candidate.compression.scheme not in UNCOMPRESSED):
             right = right_of_result(result)
             if plain is None or whole is None or right is None or len(right) != len(whole):
                 alone += case.asked(result)
@@ -124,8 +124,8 @@ def _remedy(case: Case, scheme: str, worst: Loss, losses: Sequence[Loss]) -> tup
     run = case.run.folder
     if held is not None:
         name, size = spell(held.result.candidate.compression), held.result.score["size_bytes"].value / 1e6
-        below = f"{100 * held.drop.value:.1f}".replace("-", "−")
-        remedy = f"{name} of the same training holds: trial {held.result.trial}, {size:.3f} MB, {below} points lost."
+        lost = f"{100 * abs(held.drop.value):.1f} points {'gained' if held.drop.value < 0 else 'lost'}"
+        remedy = f"{name} of the same training holds: trial {held.result.trial}, {size:.3f} MB, {lost}."
         names = (f"{run}:{worst.result.trial}", f"{run}:{held.result.trial}")
         return remedy, shlex.join(["coreml-pareto", "compare", *names, "--split", "validation"])
     forms = ", ".join(dict.fromkeys(("fp16", scheme, *MILDER)))

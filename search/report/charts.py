@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import escape
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, final
@@ -228,10 +229,10 @@ def _entry(figure: go.Figure, name: str, marker: Mapping[str, Any]) -> None:
 
 def _laid_out(figure: go.Figure, picture: Picture, panels: Sequence[str]) -> go.Figure:
     run = picture.run
-    heading = f"{run.study}: {words.many(len(picture.front), 'package')} on the front"
+    heading = f"{escape(run.study, quote=False)}: {words.many(len(picture.front), 'package')} on the front"
     heading += f" of {len(run.scored())} scored"
     lines = _note(picture)
-    note = "".join(f"<br><sup>{line}</sup>" for line in lines)
+    note = "".join(f"<br><sup>{escape(line, quote=False)}</sup>" for line in lines)
     figure.update_layout(
         template="plotly_white",
         width=max(760, 560 * len(panels)),
@@ -300,8 +301,8 @@ def _crowded(picture: Picture) -> bool:
 def _hover(result: Result) -> str:
     candidate = result.candidate
     lines = [
-        f"<b>trial {result.trial} · {candidate.network.label}</b>",
-        f"{describe(candidate.compression)} · {candidate.recipe.label}",
+        f"<b>trial {result.trial} · {escape(candidate.network.label, quote=False)}</b>",
+        f"{describe(candidate.compression)} · {escape(candidate.recipe.label, quote=False)}",
     ]
     for name, row in OBJECTIVES.items():
         if (reading := result.score.get(row.reading)) is not None:

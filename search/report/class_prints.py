@@ -44,7 +44,7 @@ def class_print(pictures: Pictures) -> Figure:
     if best:
         left_out = len(pictures.by_class) - len(shown)
         axes.axhline(-len(worst), color=GREY, linewidth=0.6, linestyle=(0, (2, 2)))
-        _beside(axes, -float(len(worst)), f"{left_out:,} classes between")
+        _beside(axes, -float(len(worst)), f"{left_out:,} {'class' if left_out == 1 else 'classes'} between")
     axes.set_yticks(places, [shortened(one.label, _LABEL) for one in shown])
     axes.set_ylim(places[-1] - 0.8, 0.8)
     axes.set_xlim(-1, 101)

@@ -13,7 +13,7 @@ from pptx.enum.text import MSO_ANCHOR
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.reading import Reading
-from coreml_pareto.search.choose import RunnerUp, differences
+from coreml_pareto.search.choose import Difference, RunnerUp, differences
 from coreml_pareto.search.figures import SCALES, figure, interval
 from coreml_pareto.search.report import findings, story, words
 from coreml_pareto.search.report.facts import Facts
@@ -32,6 +32,7 @@ _CLASSES: Final = 10
 _TOLD: Final = tuple(OBJECTIVES[name] for name in ("accuracy", "size", "latency"))
 """Objectives that a slide has room for."""
 _SHOTS: Final = 6
+_FORMS: Final = 4
 _FINDINGS: Final = 3
 
 Slide = Callable[[Deck, Facts], None]
@@ -84,13 +85,12 @@ def _answer(deck: Deck, facts: Facts) -> None:
     for tile, frame in zip(tiles, Frame(BODY.left, BODY.top, BODY.width, 140).columns(len(tiles)), strict=True):
         page.tile(*tile, frame)
     caution = words.cautions(facts.chosen, facts.run.limits)
-    below = [facts.reason, story.limits(facts)]
-    below += [f"It {caution}."] if caution else []
-    page.text(below, Frame(BODY.left, BODY.top + 160, BODY.width, 198), 24)
+    below = [facts.reason, story.tested(facts), story.limits(facts), f"It {caution}." if caution else ""]
+    page.text([line for line in below if line], Frame(BODY.left, BODY.top + 160, BODY.width, 198), 24)
 
 
 def _refusal(deck: Deck, facts: Facts) -> None:
-    lines = story.refusal(facts)[1:]
+    lines = story.refusal(facts)[1:] or story.refusal(facts)
     page = deck.add(story.verdict(facts), story.estimates(facts), [*lines, *_notes(facts)])
     page.text(lines, BODY, 24)
 
@@ -112,10 +112,13 @@ def _against(row: Objective) -> Slide:
 def _trade(facts: Facts, row: Objective) -> str:
     """What the chart says of the recommended package and the most accurate one."""
     noun = SCALES[row.name].noun
-    if facts.chosen is None or not plottable(facts.chosen, row):
+    if facts.chosen is None:
         return f"Top-1 against {noun}: none of {words.many(len(facts.scored), 'package')} keeps the limits"
+    if not plottable(facts.chosen, row):
+        return f"Top-1 against {noun}: of the recommended package it is not known"
     most = max(
-        (result for result in facts.front if plottable(result, row)), key=lambda r: (r.score["top1"].value, -r.trial)
+        (result for result in facts.front if plottable(result, row)),
+        key=lambda r: (r.score["top1"].value, -r.score[row.reading].value, -r.trial),
     )
     mine = facts.chosen.score
     value = f"{figure('accuracy', mine['top1'])} top-1 at {figure(row.name, mine[row.reading])}"
@@ -123,8 +126,16 @@ def _trade(facts: Facts, row: Objective) -> str:
     if not gain.change:
         return f"{value}: no package on the front is more accurate"
     more = gain.told.replace(f" {SCALES['accuracy'].difference}", " points")
-    other = f"for {cost.told} {'less' if cost.better else 'more'}" if cost.change else f"at the same {noun}"
-    return f"{value}; most accurate: +{more} {other}"
+    more += " (not certain)" if gain.overlap and gain.low is None else ""  # an interval says it by itself
+    return f"{value}; most accurate: +{more}{_at_cost(cost)}"
+
+
+def _at_cost(cost: Difference) -> str:
+    """What it takes; estimates whose intervals overlap show no difference."""
+    noun = SCALES[cost.objective.name].noun
+    if not cost.change:
+        return f" at the same {noun}"
+    return f", {noun} not told apart" if cost.overlap else f" for {cost.told} {'less' if cost.better else 'more'}"
 
 
 def _anchors(deck: Deck, facts: Facts) -> None:
@@ -201,7 +212,8 @@ def _instead(other: RunnerUp) -> str:
         if any(d.better is better for d in told)
     ]
     name = f"Trial {other.result.trial} instead"
-    return f"{name} {' and '.join(parts)}" if parts else f"{name} is not told apart in {_nouns(_TOLD)}"
+    known = [row for row in _TOLD if any(d.objective == row for d in other.differences)]
+    return f"{name} {' and '.join(parts)}" if parts else f"{name} is not told apart in {_nouns(known)}"
 
 
 def _nouns(rows: Sequence[Objective]) -> str:
@@ -241,14 +253,15 @@ def _caption(shot: Photograph) -> tuple[str, str]:
 
 def _classes(deck: Deck, facts: Facts) -> None:
     assert facts.pictures is not None
-    ranked = sorted(facts.pictures.by_class, key=lambda one: (one.value, one.label))
-    shown = ranked if len(ranked) <= _CLASSES else [*ranked[: _CLASSES // 2], *ranked[-_CLASSES // 2 :]]
+    ranked = sorted(facts.pictures.by_class, key=lambda one: (one.value, -one.images, one.label))
+    every = list(enumerate(ranked, start=1))
+    shown = every if len(every) <= _CLASSES else [*every[: _CLASSES // 2], *every[-_CLASSES // 2 :]]
     left = f"; {_CLASSES // 2} worst and best of {len(ranked):,} classes" if len(shown) < len(ranked) else ""
     title = f"Worst class: {_share(ranked[0])}; best: {_share(ranked[-1])}"
     foot = f"95 % intervals (Wilson), {facts.pictures.split} pictures{left}"
-    page = deck.add(title, foot, [f"{one.label}: {_share(one)}" for one in shown] + _notes(facts))
-    values = {f"{place + 1}. {one.label}": 100 * one.value for place, one in enumerate(shown)}
-    labels = [[f"{100 * one.value:.0f} % ({100 * one.low:.0f}–{100 * one.high:.0f})"] for one in shown]
+    page = deck.add(title, foot, [f"{one.label}: {_share(one)}" for _, one in shown] + _notes(facts))
+    values = {f"{place}. {one.label}": 100 * one.value for place, one in shown}
+    labels = [[f"{100 * one.value:.0f} % ({100 * one.low:.0f}–{100 * one.high:.0f})"] for _, one in shown]
     bars(page, values, labels, BODY, names=280)
 
 
@@ -269,9 +282,13 @@ def _compression(deck: Deck, facts: Facts) -> None:
         Frame(BODY.left, BODY.top, 520, BODY.height),
         Frame(BODY.left + 548, BODY.top, BODY.width - 548, BODY.height),
     )
-    stored = {f"{one.applied} ({one.weights:,})": one.stored_bytes / 1e3 for one in story.stored(inspection.rows)[:5]}
+    forms = story.stored(inspection.rows)
+    values = {f"{one.applied} ({one.weights:,})": one.stored_bytes / 1e3 for one in forms[:_FORMS]}
+    if others := forms[_FORMS:]:
+        name = f"{len(others)} more ({sum(one.weights for one in others):,})"
+        values[name] = sum(one.stored_bytes for one in others) / 1e3
     rest = inspection.sizes.total - inspection.sizes.weights - inspection.sizes.inline
-    values = stored | {"program, headers, rest": rest / 1e3}
+    values["program, headers, rest"] = rest / 1e3
     page.text(
         [f"Where {inspection.sizes.total:,} bytes go: kB, weights in brackets"],
         Frame(left.left, left.top, left.width, 28),
@@ -326,7 +343,8 @@ def _next(deck: Deck, facts: Facts) -> None:
     flags = [line for line in story.refusal(facts) if line.startswith("--")]
     failed = ["coreml-pareto status RUN tells what failed, and where."] if facts.counts["failed"] else []
     again = "coreml-pareto search --resume RUN goes on from here, with more trials or other limits: nothing trained is lost."
-    page = deck.add("What to do next: search on, or give way on a limit", story.estimates(facts), _notes(facts))
+    title = "What to do next: search on" + (", or give way on a limit" if facts.run.limits else "")
+    page = deck.add(title, story.estimates(facts), _notes(facts))
     page.text([*flags, again, *failed], BODY, 24)
 
 

@@ -8,7 +8,7 @@ from typing import Final
 
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.search.choose import Recommendation
-from coreml_pareto.search.figures import interval, number
+from coreml_pareto.search.figures import interval, number, signed
 from coreml_pareto.search.gap import Gap, gap
 from coreml_pareto.search.noise import DRAWS, Shares
 from coreml_pareto.search.report.words import many, model_name
@@ -22,11 +22,14 @@ SUBSTANTIAL: Final = 1 / 3
 NAMED: Final = 5
 
 
-def doubts(run: Run, front: Sequence[Result], shares: Shares) -> Iterator[str]:
-    """What goes below a front: how its shares were drawn, who else may belong to it, what the test says of validation."""
+def doubts(run: Run, front: Sequence[Result], shares: Shares, column: str = "front %") -> Iterator[str]:
+    """What goes below a front: how its shares were drawn, who else may belong to it, what the test says of validation.
+
+    `column` is what the shares are called beside it.
+    """
     if shares:
         yield (
-            f"front %: of {DRAWS:,} draws those in which it is on the front; validation images are drawn anew, and what "
+            f"{column}: of {DRAWS:,} draws those in which it is on the front; validation images are drawn anew, and what "
             "estimates do not share."
         )
         yield from _others(run, front, shares)
@@ -59,7 +62,7 @@ def flattery(found: Gap) -> str:
     points, low, high = (100 * value for value in (found.value, found.low, found.high))
     side = f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} test"
     head = f"Top-1 of the front's {many(found.packages, 'package')}: validation on average {side}"
-    ends = f"(95 %: {low:.1f} to {high:.1f})"
+    ends = f"(95 %: {signed(low).removeprefix('+')} to {signed(high).removeprefix('+')})"
     if low > 0:
         return (
             f"{head} {ends}: what is chosen by validation is flattered by it (the winner's curse); expect the test's."

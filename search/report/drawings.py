@@ -33,7 +33,7 @@ def drawings(facts: Facts) -> Iterator[Drawing]:
             caption = f"Top-1 against {SCALES[row.name].noun}"
             yield Drawing(f"pareto-{row.name}", caption, lambda row=row: pareto_print(facts, row))  # type: ignore[misc]
     if facts.anchors:
-        yield Drawing("anchors", "The five anchors", lambda: anchors_print(facts))
+        yield Drawing("anchors", "The anchors", lambda: anchors_print(facts))
     if facts.importances:
         yield Drawing("importance", "Which choice mattered for what", lambda: importance_print(facts.importances))
     growth, pictures = facts.growth, facts.pictures

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.choose import BALANCED, RunnerUp
-from coreml_pareto.search.figures import ESTIMATE, SCALES, number
+from coreml_pareto.search.figures import ESTIMATE, SCALES, mark, number
 from coreml_pareto.search.methods import Change, Effect, Kind, Methods, parts
 from coreml_pareto.search.report.words import many
 from coreml_pareto.search.run import Result
@@ -30,7 +30,7 @@ ROWS: Final = 2
 
 
 def explained(found: Methods, chosen: Result, priority: str) -> RenderableType | None:
-    """The sentences and the table below a recommendation; None where the run has a single package, or no pair at all."""
+    """The sentences and the table below a recommendation; no table where the run has no pair at all."""
     lines = list(sentences(found, priority))
     if not found.effects:
         return Text("\n".join(lines)) if lines else None
@@ -105,8 +105,10 @@ def _answer(found: Methods, axis: str) -> Iterator[str]:
     ruled = _best(
         [effect for effect in found.effects if effect.kind == RULES.get(axis) and axis in effect.changes], axis
     )
-    if best is None or best.changes[axis].gain <= 0:
-        yield f"For {noun} no method that was tried gained anything."
+    if best is None:
+        yield f"For {noun} no method can be compared: no two packages of this run differ in one method alone."
+    elif best.changes[axis].gain <= 0:
+        yield f"For {noun} no method that was compared gained anything."
     else:
         unsure = "" if best.changes[axis].shown else ", no difference shown"
         as_ruled = ", as the rule of thumb says" if best is ruled else ""
@@ -127,20 +129,26 @@ def _verdict(change: Change) -> str:
 
 def _told(effect: Effect, axis: str) -> str:
     """`−0.41 MB (−65 %), for −1.5 points of top-1 (95 %: −2.8 to −0.4), 4 comparisons`."""
-    parts = [_amount(effect.changes[axis])]
+    parts = [_amount(effect, axis)]
     if axis != "accuracy" and "accuracy" in effect.changes:
-        parts.append(f"with {_amount(effect.changes['accuracy'])}")
+        parts.append(f"with {_amount(effect, 'accuracy')}")
     return f"{', '.join(parts)}, {many(effect.comparisons, 'comparison')}"
 
 
-def _amount(change: Change) -> str:
-    name = change.objective.name
-    shown = f"{_signed(name, change.value)} {SCALES[name].difference}"
+def _amount(effect: Effect, name: str) -> str:
+    change = effect.changes[name]
+    shown = f"{_mark(effect, name)}{_signed(name, change.value)} {SCALES[name].difference}"
     if change.ratio is not None:
         return f"{shown} ({_percent(change.ratio)})"
     if change.low is None or change.high is None:
         return shown
     return f"{shown} (95 %: {_signed(name, change.low)} to {_signed(name, change.high)})"
+
+
+def _mark(effect: Effect, name: str) -> str:
+    """A tilde where any of the readings behind a change is an estimate."""
+    reading = OBJECTIVES[name].reading
+    return next((told for pair in effect.pairs for one in pair if (told := mark(one.score[reading]))), "")
 
 
 def _signed(objective: str, value: float) -> str:
@@ -219,12 +227,7 @@ def _cell(effect: Effect, name: str) -> str:
     if change is None:
         return "–"
     if change.ratio is not None:
-        mark = (
-            ESTIMATE
-            if any(r.score[OBJECTIVES[name].reading].how != "exact" for pair in effect.pairs for r in pair)
-            else ""
-        )
-        return f"{mark}{_signed(name, change.value)} ({_percent(change.ratio)})"
+        return f"{_mark(effect, name)}{_signed(name, change.value)} ({_percent(change.ratio)})"
     ends = (
         ""
         if change.low is None or change.high is None

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Final, final
 
 import matplotlib
+from matplotlib.ft2font import FT2Font
 from PIL import ImageFont
 
 from coreml_pareto.search.report.ink import printable
@@ -124,12 +125,22 @@ def _advance(character: str, bold: bool) -> float:
     """Width of one letter at `_MEASURED_AT` points; nothing for marks that stand above another one."""
     if unicodedata.combining(character):
         return 0.0
-    if unicodedata.east_asian_width(character) in ("W", "F") or ord(character) > 0xFFFF:
+    if unicodedata.east_asian_width(character) in ("W", "F") or ord(character) not in _letters():
         return 1.0 * _MEASURED_AT
     return float(_face(bold).getlength(character))
 
 
 @cache
+def _letters() -> frozenset[int]:
+    """What DejaVu Sans has letters for; the bold face has almost the same."""
+    return frozenset(FT2Font(_file(bold=False)).get_charmap())
+
+
+@cache
 def _face(bold: bool) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(_file(bold=bold), _MEASURED_AT)
+
+
+def _file(*, bold: bool) -> str:
     name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), _MEASURED_AT)
+    return str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date as calendar
 
+from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.devices.schemes import Use, uses_of
 from coreml_pareto.objectives.program import Program, load
-from coreml_pareto.search.choose import Recommendation, front, recommend
+from coreml_pareto.search.choose import BALANCED, Recommendation, front, recommend
 from coreml_pareto.search.diagnosis.case import Case
 from coreml_pareto.search.diagnosis.examine import examine
 from coreml_pareto.search.gap import gap
@@ -54,6 +55,7 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
     program = None if chosen is None else _program(chosen, missing)
     inspection = None if program is None else _inspection(program, missing)
     pictures = None if chosen is None or program is None else _pictures(run, chosen, program, missing)
+    told = [result.score for result in found or run.scored()]  # charts show what breaks limits as well
     return Facts(
         run=run,
         title=title or f"{run.study} for {run.target.device.name}",
@@ -70,7 +72,7 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
         inspection=inspection,
         uses=() if inspection is None or chosen is None else _uses(inspection, chosen),
         pictures=pictures,
-        conditions=tuple([*origins(run.target, [r.score for r in found]), *counted([r.score for r in found]), EXACT]),
+        conditions=tuple([*origins(run.target, told), *counted(told), EXACT]),
         diagnosis=examine(Case(run)),
         limitations=tuple(limitations(run, answer, drawn, found_gap, correlations, pictures)),
         missing=tuple(missing),
@@ -81,7 +83,9 @@ def _anchors(run: Run) -> Iterator[Anchor]:
     """The best package by each priority that some package has a reading for."""
     for name, priority in ANCHORS.items():
         answer = recommend(run, priority=priority)
-        if isinstance(answer, Recommendation):
+        if isinstance(answer, Recommendation) and (
+            priority == BALANCED or OBJECTIVES[priority].reading in answer.chosen.score
+        ):
             yield Anchor(name, priority, answer.chosen, answer.reason)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from html import escape
 from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
@@ -32,7 +33,8 @@ def sensitivity_figure(found: Sensitivity, layers: Sequence[str], name: str) -> 
         go.Heatmap(
             z=[[None if effect is None else effect.logits_db for effect in row] for row in grid],
             text=[[_hover(layer, scheme, cells.get((layer, scheme)), found) for scheme in schemes] for layer in layers],
-            x=schemes, y=list(layers), colorscale=_COLOURS, zmin=LOW, zmax=HIGH, hoverinfo="text", xgap=1, ygap=1,
+            x=schemes, y=[escape(layer, quote=False) for layer in layers], colorscale=_COLOURS,
+            zmin=LOW, zmax=HIGH, hoverinfo="text", xgap=1, ygap=1,
             colorbar={"title": {"text": "logits SNR, dB"}},
         )
     )  # fmt: skip
@@ -47,7 +49,7 @@ def _layout(found: Sensitivity, layers: Sequence[str], name: str, schemes: int) 
         f"grey: the layer would not get smaller; {never} of {len(layers)} layers under none of these schemes"
     )
     return {
-        "title": {"text": f"Which layers can bear which schemes: {name}<br><sub>{told}</sub>"},
+        "title": {"text": f"Which layers can bear which schemes: {escape(name, quote=False)}<br><sub>{told}</sub>"},
         "template": "plotly_white",
         "plot_bgcolor": _NOTHING,
         "xaxis": {"tickangle": -60, "side": "bottom", "type": "category", "showgrid": False},
@@ -60,10 +62,10 @@ def _layout(found: Sensitivity, layers: Sequence[str], name: str, schemes: int) 
 
 def _hover(layer: str, scheme: str, effect: Effect | None, found: Sensitivity) -> str:
     if effect is None:
-        return f"<b>{layer} · {scheme}</b><br>would not get smaller"
+        return f"<b>{escape(layer, quote=False)} · {scheme}</b><br>would not get smaller"
     return "<br>".join(
         [
-            f"<b>{effect.layer} · {effect.applied}</b>",
+            f"<b>{escape(effect.layer, quote=False)} · {effect.applied}</b>",
             f"{effect.bits:.2f} bits per weight, weight SNR {effect.weight_db:.1f} dB",
             f"logits SNR {effect.logits_db:.1f} dB, divergence {effect.divergence:.2g} nats",
             f"top-1 {effect.top1:.1%} ({100 * (effect.top1 - found.top1):+.1f} points)",

@@ -6,7 +6,9 @@ differ from those among all. A knob that exists only beside another's value (the
 weighed within the packages that have it (arXiv:2601.20800). Packages alone count: a limit would else seem to be an effect.
 
 Shares of pure noise add up to 1 as well, so a knob is told of only where chance does not explain it: Pearson's chi-squared
-test of its values among the best packages and among the others.
+test of its values among the best packages and among the others, those of one network (or training) counted once: taken
+as independent they would make most knobs without any effect look important. All knobs of an objective are tested at once,
+so the p-values are Holm's.
 """
 
 from __future__ import annotations
@@ -23,24 +25,27 @@ from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from scipy.stats import chi2_contingency
 from scipy.stats.contingency import crosstab
 
+from coreml_pareto.objectives.holm import holm
 from coreml_pareto.objectives.reading import losses
 from coreml_pareto.search.choose import packages
 from coreml_pareto.search.run import Run
-from coreml_pareto.spaces.candidate import Candidate
+from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
 from coreml_pareto.spaces.compression import describe
 
 Importances = Mapping[str, Mapping[str, float]]
 """By objective the knobs' shares of all importance, the largest first; what is missing to 1 is not told from chance."""
 
 Knobs = dict[str, float | str]
+Units = tuple[int, int, int]
 BEST: Final = 0.1
 """The best packages are this share of all."""
 LEAST_BEST: Final = 5
 """Or so many, which the estimate needs to be stable (Optuna's documentation of the evaluator)."""
 LEAST: Final = 30
 """Below so many packages nothing is said."""
+_OF_NETWORK: Final = ("backbone", "width", "depth", "resolution", "stem stride")
 LEVEL: Final = 0.05
-"""Chance explains a knob where it gives as uneven a table more often than this."""
+"""Chance explains a knob where it gives as uneven a table more often than this, for any of an objective's knobs."""
 
 
 def importances(run: Run) -> Importances:
@@ -51,7 +56,8 @@ def importances(run: Run) -> Importances:
     knobs = _varied([_knobs(result.candidate) for result in results])
     points = [losses(result.score, run.objectives) for result in results]
     study = _study(knobs, points)
-    found = {row.name: _of_one(study, knobs, points, axis) for axis, row in enumerate(run.objectives)}
+    trials = list(zip(_units([result.candidate for result in results]), knobs, points, strict=True))
+    found = {row.name: _of_one(study, trials, axis) for axis, row in enumerate(run.objectives)}
     return {name: shares for name, shares in found.items() if shares}
 
 
@@ -67,11 +73,11 @@ def _study(knobs: Sequence[Knobs], points: Sequence[Sequence[float]]) -> optuna.
 
 
 def _of_one(
-    study: optuna.Study, knobs: Sequence[Knobs], points: Sequence[Sequence[float]], axis: int
+    study: optuna.Study, trials: Sequence[tuple[Units, Knobs, Sequence[float]]], axis: int
 ) -> Mapping[str, float]:
     """Shares for one axis; none where fewer than `LEAST` packages have a reading, or all have the same."""
-    told = [(own, point[axis]) for own, point in zip(knobs, points, strict=True) if math.isfinite(point[axis])]
-    known = [loss for _, loss in told]
+    told = [(units, own, point[axis]) for units, own, point in trials if math.isfinite(point[axis])]
+    known = [loss for _, _, loss in told]
     if len(known) < LEAST or len(set(known)) == 1:
         return {}
     best = max(BEST, LEAST_BEST / len(known))
@@ -81,14 +87,40 @@ def _of_one(
         warnings.simplefilter("ignore", UserWarning)
         found = get_param_importances(study, evaluator=evaluator, target=lambda trial: trial.values[axis])
     bound = float(np.quantile(known, best, method="inverted_cdf"))  # the evaluator's own cut
-    return {knob: share for knob, share in found.items() if _chance(knob, told, bound) < LEVEL}
+    chances = holm([_chance(knob, told, bound) for knob in found])
+    return {knob: share for (knob, share), chance in zip(found.items(), chances, strict=True) if chance < LEVEL}
 
 
-def _chance(knob: str, told: Sequence[tuple[Knobs, float]], bound: float) -> float:
-    """How likely the best packages, whose loss is at most `bound`, have so uneven values of a knob by chance."""
-    values, best = zip(*((own[knob], loss <= bound) for own, loss in told if knob in own), strict=True)
-    table = crosstab(best, values).count
+def _chance(knob: str, told: Sequence[tuple[Units, Knobs, float]], bound: float) -> float:
+    """How likely the best packages, whose loss is at most `bound`, have so uneven values of a knob by chance.
+
+    A network is one choice however many packages were made of it, and so is a training: it counts once, among the best
+    if any of its packages is.
+    """
+    side = 2 if knob == "compression" else 0 if knob in _OF_NETWORK else 1
+    best: dict[int, tuple[float | str, bool]] = {}
+    for units, own, loss in told:
+        if knob in own:
+            unit = units[side]
+            best[unit] = own[knob], loss <= bound or (unit in best and best[unit][1])
+    if not best:
+        return 1.0
+    table = crosstab([among for _, among in best.values()], [value for value, _ in best.values()]).count
     return float(chi2_contingency(table).pvalue) if min(table.shape) > 1 else 1.0
+
+
+def _units(candidates: Sequence[Candidate]) -> list[Units]:
+    """Of each candidate the numbers of its network, its training and itself."""
+    networks: dict[Network, int] = {}
+    trainings: dict[tuple[Network, Recipe], int] = {}
+    return [
+        (
+            networks.setdefault(one.network, len(networks)),
+            trainings.setdefault((one.network, one.recipe), len(trainings)),
+            place,
+        )
+        for place, one in enumerate(candidates)
+    ]
 
 
 def _range(values: Sequence[float | str]) -> BaseDistribution:

@@ -17,7 +17,7 @@ from coreml_pareto.objectives.paired import compare
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.search.choose import Recommendation, RunnerUp
 from coreml_pareto.search.events import read_events
-from coreml_pareto.search.figures import SCALES, figure, interval
+from coreml_pareto.search.figures import SCALES, figure, interval, signed
 from coreml_pareto.search.gap import Gap
 from coreml_pareto.search.noise import DRAWS, Shares
 from coreml_pareto.search.outcome import Failed
@@ -87,7 +87,7 @@ def limitations(
     if isinstance(answer, Recommendation):
         yield from _elsewhere(answer.chosen)
     yield from _classes(pictures)
-    yield from _same_axes(run.objectives, correlations, len(run.scored()))
+    yield from _same_axes(run.objectives, correlations, _whole(run))
     yield from _untried(run)
     yield from _failures(run)
 
@@ -99,17 +99,17 @@ def _not_measured(run: Run, chosen: Result) -> Iterator[Limitation]:
         rows = [(row, reading) for row, reading in told if reading.how == how]
         if rows:
             nouns = _listed([SCALES[row.name].noun for row, _ in rows])
-            single = len(rows) == 1
+            names, single = {row.name for row, _ in rows}, len(rows) == 1
             verb = (
                 said.replace("were", "was").replace("are corrected estimates", "is a corrected estimate")
                 if single
                 else said
             )
+            way = " `coreml-pareto device-kit` measures latency on the device in hand." if "latency" in names else ""
             figures = "; ".join(f"{SCALES[row.name].noun} {_with_interval(row, reading)}" for row, reading in rows)
             yield Limitation(
                 f"{nouns[0].upper()}{nouns[1:]} {verb} on {run.target.device.name}.",
-                f"Of the recommended package: {figures} (80 % intervals). `coreml-pareto device-kit` measures them on the "
-                "device in hand.",
+                f"Of the recommended package: {figures} (80 % intervals).{way}",
             )
 
 
@@ -167,8 +167,8 @@ def _alike(chosen: Result, other: RunnerUp) -> Iterator[Limitation]:
     if found.p_value >= LEVEL:
         yield Limitation(
             f"No difference in accuracy to {name} is shown.",
-            f"Top-1 {100 * found.value:+.1f} points on the same {found.images:,} validation pictures "
-            f"(95 %: {100 * found.low:+.1f} to {100 * found.high:+.1f}; McNemar's exact test: p = {found.p_value:.2g}).",
+            f"Top-1 {signed(100 * found.value)} points on the same {found.images:,} validation pictures "
+            f"(95 %: {signed(100 * found.low)} to {signed(100 * found.high)}; McNemar's exact test: p = {found.p_value:.2g}).",
         )
 
 
@@ -216,14 +216,19 @@ def _same_axes(axes: Sequence[Objective], correlations: Correlations, packages: 
     for group in range(groups):
         places = np.flatnonzero(member == group)
         if len(places) > 1:
-            pairs = [rho[i, j] for i, j in combinations(places, 2) if agree[i, j]]
+            pairs = [rho[i, j] for i, j in combinations(places, 2)]  # of a chain, its ends too
             least = f"{'at least ' if len(pairs) > 1 else ''}{min(pairs):.2f}"
             nouns = _listed([SCALES[axes[place].name].noun for place in places])
             yield Limitation(
                 f"{nouns[0].upper()}{nouns[1:]} are not independent reasons.",
                 f"Their ranks agree over {many(packages, 'package')} (Spearman's rho {least}): what is better "
-                "on one is better on the other.",
+                "on one is mostly better on the other.",
             )
+
+
+def _whole(run: Run) -> int:
+    """Packages with every reading: those that are correlated."""
+    return sum(all(row.reading in result.score for row in run.objectives) for result in run.scored())
 
 
 def _untried(run: Run) -> Iterator[Limitation]:

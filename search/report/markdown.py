@@ -10,6 +10,7 @@ from typing import Final
 from coreml_pareto.search.report import findings, sections, story
 from coreml_pareto.search.report.drawings import drawings, write_drawings, write_photographs
 from coreml_pareto.search.report.facts import Facts
+from coreml_pareto.search.report.ink import printable
 from coreml_pareto.search.report.pictures import Photograph
 from coreml_pareto.search.report.sections import Cell
 from coreml_pareto.search.report.words import limits, model_name
@@ -18,6 +19,7 @@ ACROSS: Final = 4
 """Photographs in a row."""
 PAIRS: Final = 10
 _SPECIAL: Final = re.compile(r"([\\`*_\[\]|~$#])")
+_CODE: Final = re.compile(r"(?<!`)`([^`]+)`(?!`)")
 _ENTITIES: Final = {"&": "&amp;", "<": "&lt;", ">": "&gt;"}
 
 
@@ -34,8 +36,7 @@ def write_markdown(facts: Facts, path: Path) -> None:
 
 def plain(text: str) -> str:
     """A text that Markdown shows as it is: on one line, nothing in it is markup or HTML."""
-    one_line = re.sub(r"\s+", " ", text)
-    marked = _SPECIAL.sub(r"\\\1", one_line)
+    marked = _SPECIAL.sub(r"\\\1", printable(text))
     return "".join(_ENTITIES.get(character, character) for character in marked)
 
 
@@ -90,7 +91,7 @@ def _charts(facts: Facts) -> Iterator[str]:
 
 def _anchors(facts: Facts) -> Iterator[str]:
     if facts.anchors:
-        yield "\n## Five anchors side by side\n"
+        yield "\n## Anchors side by side\n"
         lines = sections.side_by_side([anchor.result for anchor in facts.anchors], facts)
         rows = [[line.label, *(_cell(cell) for cell in line.cells)] for line in lines]
         yield from _table(["", *(anchor.name for anchor in facts.anchors)], rows)
@@ -162,7 +163,7 @@ def _diagnosis(facts: Facts) -> Iterator[str]:
     yield f"\n## Diagnosis\n\n{plain(findings.headline(facts.diagnosis))}\n"
     for one in facts.diagnosis.findings:
         evidence = "; ".join(findings.figure(part) for part in one.evidence)
-        command = one.command.replace("`", "'")
+        command = printable(one.command).replace("`", "'")
         yield f"- **{one.severity}, {one.failure}:** {plain(one.what)} {plain(evidence)}. {plain(one.remedy)} `{command}`"
 
 
@@ -181,6 +182,11 @@ def _cell(cell: Cell) -> str:
 
 
 def _sentence(text: str) -> str:
-    """Our own sentences name commands between backticks, which stay code."""
-    parts = text.split("`")
-    return "".join(f"`{part}`" if place % 2 else plain(part) for place, part in enumerate(parts))
+    """Our own sentences name commands between backticks, which stay code; longer runs and a line's end would end it."""
+    parts = _CODE.split(printable(text))
+    return "".join(f"`{part}`" if place % 2 else _spaced(part) for place, part in enumerate(parts))
+
+
+def _spaced(text: str) -> str:
+    """`plain`, with the blanks at either end, beside which code stands."""
+    return f"{' ' * text.startswith(' ')}{plain(text)}{' ' * (text.endswith(' ') and text != ' ')}"

@@ -96,7 +96,7 @@ def _straight(value: Any) -> Any:
 
 def _code(text: str) -> Markup:
     """Words between backticks are set as code."""
-    parts = text.split("`")
+    parts = text.translate(TURNING).split("`")
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if place % 2 else part for place, part in enumerate(parts)
     )

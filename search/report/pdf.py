@@ -11,7 +11,7 @@ from typing import Final
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.search.diagnosis.finding import Finding
-from coreml_pareto.search.figures import SCALES, interval, mark, number
+from coreml_pareto.search.figures import SCALES, interval, mark, number, signed
 from coreml_pareto.search.report import findings, story, words
 from coreml_pareto.search.report.class_prints import MATRIX, class_print, confusion_print, extremes
 from coreml_pareto.search.report.doubts import doubts
@@ -79,11 +79,11 @@ def _sections(facts: Facts) -> Iterator[Section]:
 
 
 def _diagnosis(facts: Facts) -> Iterator[Part]:
-    yield Words(findings.headline(facts.diagnosis))
     told = [
         (f"{one.failure} ({one.severity}):", " ".join([one.what, *_evidence(one), one.remedy, f"`{one.command}`"]))
         for one in facts.diagnosis.findings
     ]
+    yield Words(findings.headline(facts.diagnosis), "label" if told else "plain")
     if told:
         yield Bullets(tuple(told))
 
@@ -103,6 +103,8 @@ def _cover(facts: Facts) -> Iterator[Part]:
         yield Tiles(shown)
     if facts.chosen is not None and (caution := words.cautions(facts.chosen, facts.run.limits)):
         yield Words(f"This package {caution}: its value keeps the limit, its interval does not.", "warning")
+    if line := story.tested(facts):
+        yield Words(line)
     if facts.runners_up:
         told = tuple(
             (f"Trial {one.result.trial}, {words.model_name(one.result)}:", one.sentence) for one in facts.runners_up
@@ -126,7 +128,7 @@ def _front(facts: Facts) -> Iterator[Part]:
             "fronts or else most accurate. `coreml-pareto front RUN --csv FILE` writes all of them.", "note",
         )  # fmt: skip
     yield _front_table(facts, shown)
-    for line in doubts(facts.run, facts.front, facts.shares):
+    for line in doubts(facts.run, facts.front, facts.shares, "On drawn fronts"):
         yield Words(line, "note")
 
 
@@ -182,7 +184,7 @@ def _bare(row: Objective, result: Result) -> str:
 def _charts(facts: Facts) -> Iterator[Part]:
     """One for each objective; of the first the cover has it where there is a front."""
     for row in _drawable(facts)[1 if facts.front else 0 :]:
-        yield _chart(facts, row, 2.75)
+        yield _chart(facts, row, 2.5)
 
 
 def _drawable(facts: Facts) -> list[Objective]:
@@ -199,8 +201,10 @@ def _chart(facts: Facts, row: Objective, height: float) -> Chart:
 
 def _chart_caption(facts: Facts, row: Objective) -> str:
     shown = sum(plottable(result, row) for result in facts.scored)
-    told = f"Top-1 against {SCALES[row.name].noun}: {words.many(shown, 'package')}, {len(facts.front)} on the front"
-    ring = f"; ringed: trial {facts.chosen.trial}" if facts.chosen is not None else ""
+    on = sum(plottable(result, row) for result in facts.front)
+    told = f"Top-1 against {SCALES[row.name].noun}: {words.many(shown, 'package')}, {on} on the front"
+    ringed = facts.chosen is not None and plottable(facts.chosen, row)
+    ring = f"; ringed: trial {facts.chosen.trial}" if facts.chosen is not None and ringed else ""
     return f"{told}{ring}. Lines through points: intervals. {story.estimates(facts)}"
 
 
@@ -227,7 +231,9 @@ def _reasons(facts: Facts) -> dict[tuple[int, str], str]:
 
 
 def _search(facts: Facts) -> Iterator[Part]:
-    yield Words(f"{words.many(len(facts.run.results), 'trial')}: {story.ended(facts)}.")
+    yield Words(f"{words.many(len(facts.run.results), 'trial')}: {story.ended(facts)}.", "label")
+    if facts.correlations is not None:  # a table fills what is left of a page, a chart may begin the next one
+        yield _correlations(facts)
     if facts.growth is not None and facts.front and len(facts.growth.points) > 1:
         caption = (
             "Hypervolume of the front as a share of a box around the run's first package: it shows how this run went and "
@@ -240,14 +246,12 @@ def _search(facts: Facts) -> Iterator[Part]:
             "Hutter 2023); what is missing to 1 is not told from chance."
         )
         yield Chart(svg(importance_print(facts.importances)), caption, "Importance of the choices by objective")
-    if facts.correlations is not None:
-        yield _correlations(facts)
 
 
 def _correlations(facts: Facts) -> Grid:
     nouns = [SCALES[row.name].noun for row in facts.run.objectives]
     rows = tuple(
-        (noun, *("–" if rho != rho else f"{rho:+.2f}" for rho in line))
+        (noun, *("–" if rho != rho else signed(rho, 2) for rho in line))
         for noun, line in zip(nouns, facts.correlations or (), strict=True)
     )
     caption = "Do the axes say the same? Spearman's rank correlation (+1: better on one is better on the other)"

@@ -94,7 +94,8 @@ def growth_print(growth: Growth, height: float = 2.2) -> Figure:
     )
     axes.set_xlim(0, told[-1] * 1.02 or 1.0)
     axes.set_ylim(0, max(shares) * 1.2 or 1.0)
-    axes.set_xlabel(f"{unit} since the search began; the last new front")
+    last = "new front" if growth.by == "seconds" else "package"
+    axes.set_xlabel(f"{unit} since the search began (dot: the last {last})")
     axes.set_ylabel("hypervolume, share of the box")
     return drawn
 

@@ -9,10 +9,12 @@ from typing import Final, final
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective
 from coreml_pareto.objectives.reading import Reading, losses
+from coreml_pareto.search.choose import packages
 from coreml_pareto.search.figures import ESTIMATE, SCALES, figure, interval, significant
 from coreml_pareto.search.inspection import Inspection, Row
 from coreml_pareto.search.report.doubts import doubts
 from coreml_pareto.search.report.facts import Facts
+from coreml_pareto.search.report.importance import LEAST_BEST
 from coreml_pareto.search.report.story import NOTHING, Stored, stored
 from coreml_pareto.search.report.words import many, model_name
 from coreml_pareto.search.run import Result
@@ -111,7 +113,7 @@ def ended(facts: Facts) -> str:
 
 def doubts_of(facts: Facts) -> list[str]:
     """How sure the front is: shares, validation against test, who has seen the test."""
-    return list(doubts(facts.run, facts.front, facts.shares))
+    return list(doubts(facts.run, facts.front, facts.shares, "On drawn fronts"))
 
 
 def instead(facts: Facts) -> list[tuple[Result, str, str]]:
@@ -161,8 +163,9 @@ def importance_table(facts: Facts) -> list[tuple[str, list[float | None]]]:
 def importance_note(facts: Facts) -> str:
     """What the shares mean, and on what they rest."""
     return (
-        f"PED-ANOVA over {many(len(facts.scored), 'package')} from {many(facts.trainings, 'trained network')}: how far a "
-        "choice among the best tenth differs from the same choice among all; –: not told from chance (chi-squared test, 5 %). "
+        f"PED-ANOVA over {many(len(packages(facts.run)), 'package')} from {many(facts.trainings, 'trained network')}: how "
+        f"far a choice among the best tenth (at least {LEAST_BEST} packages) differs from the same choice among all; –: not "
+        "told from chance (chi-squared test, 5 %; packages of one network, or of one training, count once). "
         "It describes what was tried here; of choices that were varied together it cannot say which one it was."
     )
 

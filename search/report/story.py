@@ -69,7 +69,21 @@ def tiles(facts: Facts, rows: Sequence[Objective] | None = None) -> tuple[tuple[
     """The recommended package's readings: noun, value, interval and how it was obtained."""
     shown = facts.objectives if rows is None else rows
     known = [(row, facts.score[row.reading]) for row in shown if row.reading in facts.score]
-    return tuple((SCALES[row.name].noun, figure(row.name, reading), _certainty(row, reading)) for row, reading in known)
+    return tuple((_noun(row, reading), figure(row.name, reading), _certainty(row, reading)) for row, reading in known)
+
+
+def _noun(row: Objective, reading: Reading) -> str:
+    """`validation top-1`: accuracy is of a split."""
+    return " ".join([*filter(None, [reading.conditions.get("split")]), SCALES[row.name].noun])
+
+
+def tested(facts: Facts) -> str:
+    """The recommended package's top-1 on test pictures; empty where they were not read."""
+    reading = None if facts.chosen is None else facts.chosen.test_top1
+    if reading is None:
+        return ""
+    ends = interval("accuracy", reading, 2)
+    return f"On test pictures, by which the search chose nothing: {figure('accuracy', reading)} top-1 ({ends})."
 
 
 def _certainty(row: Objective, reading: Reading) -> str:

@@ -65,7 +65,7 @@ def _split(run: Run, chosen: Result) -> tuple[Literal["test", "validation"], str
         record_look(run)
     except (UserError, OSError) as error:
         return "validation", f"a look at the test could not be recorded ({error})"
-    return "test", "nothing was chosen by these pictures"
+    return "test", "the search chose nothing by them"
 
 
 def _data(folder: Path, program: Program) -> DataSet:

@@ -74,7 +74,10 @@ def ablation_tables(found: Ablation) -> list[Table]:
 def caption(found: Ablation) -> str:
     """What the intervals cover, and that the order matters."""
     seeds = f"means over {many(len(found.seeds), 'seed')} ({', '.join(map(str, found.seeds))})"
-    ends = "95 % intervals over the seeds (Student's t): neither the choice of images nor the error of estimates"
+    teacher = ", nor another training of the teacher" if "distillation" in found.design.methods else ""
+    ends = (
+        f"95 % intervals over the seeds (Student's t): neither the choice of images nor the error of estimates{teacher}"
+    )
     return (
         f"{seeds[0].upper()}{seeds[1:]}; {ends if len(found.seeds) > 1 else 'of one seed nothing is known of the spread'}; "
         f"{ESTIMATE} estimated. The methods were applied in this order: {', '.join(found.design.methods)}; in another order "
@@ -119,7 +122,6 @@ def _way(figure: go.Figure, found: Ablation, axis: Objective, column: int) -> No
     texts = [_absolute(axis, start), *(_signed(axis, s.value) for s in found.steps(axis)), _absolute(axis, end)]
     colours = [LEVEL, *(_colour(axis, s) for s in found.steps(axis)), LEVEL]
     _bars(figure, found, axis, (names, shifts, bases, texts, colours), (1, column))
-    tops = [start.value, *levels[1:], end.value]
     for place, level in enumerate(levels):
         line = {"color": INK, "width": 1, "dash": "dot"}
         x = [level * SCALES[axis.name].factor] * 2
@@ -127,7 +129,8 @@ def _way(figure: go.Figure, found: Ablation, axis: Objective, column: int) -> No
             go.Scatter(x=x, y=[names[place], names[place + 1]], mode="lines", line=line, showlegend=False, hoverinfo="skip"),
             row=1, col=column,
         )  # fmt: skip
-    figure.update_xaxes(range=_range(axis, tops, bases, names), row=1, col=column)
+    drawn = [base + end for base, s in zip(bases, shifts, strict=True) for end in (s.value, s.high) if end is not None]
+    figure.update_xaxes(range=_range(axis, levels, max(drawn)), row=1, col=column)
 
 
 def _left_out(figure: go.Figure, found: Ablation, axis: Objective, column: int) -> None:
@@ -173,11 +176,14 @@ def _bars(figure: go.Figure, found: Ablation, axis: Objective, told: Any, place:
     )  # fmt: skip
 
 
-def _range(axis: Objective, tops: Sequence[float], bases: Sequence[float], names: Sequence[str]) -> list[float]:
-    """From 0, but for top-1, whose differences would vanish: from below the lowest level."""
+def _range(axis: Objective, levels: Sequence[float], high: float) -> list[float]:
+    """From 0, but for top-1, whose differences would vanish: from below the lowest level. To beyond the ends of intervals.
+
+    Where an interval ends, its amount is written: what lies outside of an axis is not drawn.
+    """
     factor = SCALES[axis.name].factor
-    low, high = min(tops), max(tops)
-    first = max(0.0, low - 0.6 * (high - low) - 0.01) if axis.name == "accuracy" else 0.0
+    low = min(levels)
+    first = max(0.0, low - 0.6 * (max(levels) - low) - 0.01) if axis.name == "accuracy" else 0.0
     return [first * factor, (high + 0.42 * (high - first)) * factor]
 
 

@@ -54,6 +54,13 @@ def test_swapped_packages_give_the_opposite() -> None:
     assert math.isclose(compare(one, one).p_value, 1)
 
 
+@pytest.mark.parametrize("images", [1, 2, 5, 40])
+def test_a_difference_of_shares_stays_one(images: int) -> None:
+    found = compare(*pair(0, images, 0, 0))
+    assert found.low <= found.value == found.high == 1
+    assert compare(*pair(0, 0, images, 0)).low == -1
+
+
 def test_other_images_are_refused() -> None:
     with pytest.raises(ValueError, match="the same images"):
         compare(np.ones(3, bool), np.ones(4, bool))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import ttest_rel
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
-from coreml_pareto.objectives.reading import exact
+from coreml_pareto.objectives.reading import Reading, exact
 from coreml_pareto.search.ablation import METHODS, Ablation, Design, Method, baseline, design, mixed, most_compressed
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
@@ -169,6 +169,16 @@ def test_the_interval_is_student_s_over_paired_seeds() -> None:
         )
         expected = ttest_rel(after, before).confidence_interval(0.95)
         assert (shift.low, shift.high) == pytest.approx((expected.low, expected.high))
+
+
+def test_a_level_is_none_that_cannot_be() -> None:
+    found = _ablation(lambda methods, seed: 1.0 + 1e6 * seed, seeds=2)
+    level = found.mean(found.design.plain, SIZE)
+    assert level.low == 0 and level.high is not None and level.high > 1e6
+    sizes = found.scores[found.design.plain.digest]
+    for seed, top1 in ((0, 0.9), (1, 0.99)):
+        sizes[seed]["top1"] = Reading(top1, "share", top1, top1, "measured")  # type: ignore[index]
+    assert found.mean(found.design.plain, OBJECTIVES["accuracy"]).high == 1
 
 
 def test_one_seed_has_no_interval_and_axes_that_some_package_lacks_are_left_out() -> None:

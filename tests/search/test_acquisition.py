@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.history import History, key_of
 from coreml_pareto.search.lineage import TRAINING
-from coreml_pareto.search.outcome import Failed, Outcome, Pruned, Scored
+from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
+from coreml_pareto.search.remaining import Remaining
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network
 from coreml_pareto.spaces.compression import spell
@@ -236,3 +238,80 @@ def test_drops_are_taken_from_the_best_package_of_a_training(known: Any) -> None
         "fp16": 0.0,
         "palette-4/tensor": 0.05,
     }
+
+
+def test_what_was_found_to_break_a_limit_is_not_offered_again(known: Any) -> None:
+    """Whatever was foretold of it: the last of a network's packages takes the network away."""
+    plan, world, space, run = known
+    rows: list[tuple[Candidate, Outcome]] = [(r.candidate, r.outcome) for r in run.results]
+    acquisition, refused = Acquisition(plan, space, world, IMAGES), set[tuple[Network, str]]()
+    for _ in range(6):
+        chosen = acquisition.best(run_of(plan, rows), [])
+        assert chosen is not None
+        package = chosen.network, spell(chosen.compression)
+        assert package not in refused
+        refused.add(package)
+        rows.append((chosen, Infeasible(("size",), {})))
+
+
+def test_strict_limits_are_held_against_the_worse_end() -> None:
+    class Doubtful(World):
+        def static(self, network: Network, compression: Compression) -> Score:
+            plain = super().static(network, compression)
+            value = plain["latency_ms"].value
+            return dict(plain) | {"latency_ms": Reading(value, "ms", value / 2, value * 2, "estimated")}
+
+    def over(strict: bool) -> list[bool]:
+        plan, world = plan_with(limits={"latency": "0.25 ms"}, strict=strict), Doubtful()
+        space = plan.space(10)
+        rows, found = both(world, space, candidate_of(space), 0.7), list[bool]()
+        for _ in range(4):
+            chosen = Acquisition(plan, space, world, IMAGES).best(run_of(plan, rows), [])
+            if chosen is not None:
+                found.append(world.static(chosen.network, chosen.compression)["latency_ms"].high > 0.25)
+                rows += both(world, space, chosen, 0.8)
+        return found
+
+    assert any(over(strict=False)) and over(strict=True) and not any(over(strict=True))
+
+
+def timed(
+    rows: Iterable[tuple[Candidate, Outcome]], seconds: float, left: float | None, *teachers: str
+) -> tuple[Plan, Run]:
+    """A run whose trials took so many seconds each, and what its timeout leaves."""
+    listed = list(rows)
+    timeout = None if left is None else f"{len(listed) * seconds + left:.6f}s"
+    plan = plan_with(search={"timeout": timeout}, distillation={"teachers": ["none", *teachers]})
+    run = run_of(plan, listed)
+    return plan, replace(run, results=tuple(replace(result, seconds=seconds) for result in run.results))
+
+
+def test_a_training_that_cannot_end_is_not_begun_while_another_one_can(
+    known: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever backbone is too slow for what is left, the other one is chosen; where both are, as if both were not."""
+    plan, world, space, run = known
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    freely, names = acquisition.best(run, []), ("mobilenetv2", "squeezenet1_1")
+    assert freely is not None and acquisition.in_time(run, freely)
+    for slow, quick in (names, names[::-1]):
+        remaining = Remaining(1.0, {slow: [1.0], quick: [1e-12]})
+        monkeypatch.setattr(acquisition, "_remaining", lambda *_, now=remaining: now)
+        chosen = acquisition.best(run, [])
+        assert chosen is not None and chosen.network.backbone == quick
+    monkeypatch.setattr(acquisition, "_remaining", lambda *_: Remaining(-1.0, {name: [1.0] for name in names}))
+    assert acquisition.best(run, []) == freely
+
+
+def test_an_untrained_teacher_needs_its_time_too(known: Any) -> None:
+    _, world, _, plain = known
+    rows = [(result.candidate, result.outcome) for result in plain.results]
+    plan, run = timed(rows, 10.0, 60.0, "mobilenetv3_large")
+    space = plan.space(10)
+    alone, taught = candidate_of(space, teacher="none"), candidate_of(space, teacher="mobilenetv3_large")
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    assert acquisition.in_time(run, alone) and not acquisition.in_time(run, taught)
+    plan, run = timed([*rows, *both(world, space, taught, 0.8)], 10.0, 60.0, "mobilenetv3_large")
+    assert Acquisition(plan, space, world, IMAGES).in_time(
+        run, candidate_of(space, teacher="mobilenetv3_large", width=0.5)
+    )

@@ -191,3 +191,5 @@ def test_what_a_package_shares(programs: Mapping[str, Program]) -> None:
     assert plain.network == turned.network == NETWORK.digest and plain.package != turned.package
     silent = Contender("A", "x", replace(programs["plain"], metadata={})).subject
     assert silent.network == silent.package == plain.package
+    broken = replace(programs["plain"], metadata={f"{PREFIX}network": '{"family": "of a later version", "moe": 8}'})
+    assert Contender("A", "x", broken).subject == silent

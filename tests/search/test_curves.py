@@ -58,6 +58,15 @@ def test_the_bound_holds_as_often_as_it_says() -> None:
     assert 0.02 < above / 2000 < 0.08
 
 
+def test_curves_without_an_epoch_by_then_tell_nothing() -> None:
+    """After 3 of 12 epochs a training of 2 has not ended its first: what it gained since is not known."""
+    short = [(0.5, 0.9), (0.4, 0.8), (0.6, 0.9), (0.5, 0.8)]
+    assert reachable_top1([0.1] * 3, 12, short, 512) == 1.0
+    assert reachable_top1([0.1] * 6, 12, short, 512) < 1.0
+    assert reachable_top1([0.1] * 3, 12, [*short[:3], *[(0.2, 0.4, 0.5, 0.6)] * 3], 512) == 1.0
+    assert reachable_top1([0.1], 1, [()] * LEAST_CURVES, 512) == 1.0
+
+
 @given(st.lists(SHARES, min_size=3, max_size=6), st.lists(st.lists(SHARES, min_size=6, max_size=6), max_size=8))
 def test_it_is_a_share_and_never_below_what_is_reached(so_far: list[float], curves: list[list[float]]) -> None:
     bound = reachable_top1(so_far, 6, curves, 512)

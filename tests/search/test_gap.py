@@ -78,9 +78,9 @@ def test_only_tested_packages_count_and_one_without_images_ends_it(result_at: Ma
         ),
         (
             Gap(0.002, -0.011, 0.014, 1),
-            "validation on average 0.2 points above test (95 %: -1.1 to 1.4): no difference",
+            "validation on average 0.2 points above test (95 %: −1.1 to 1.4): no difference",
         ),
-        (Gap(-0.02, -0.03, -0.01, 3), "2.0 points below test (95 %: -3.0 to -1.0): no flattery"),
+        (Gap(-0.02, -0.03, -0.01, 3), "2.0 points below test (95 %: −3.0 to −1.0): no flattery"),
     ],
 )
 def test_in_words(found: Gap, said: str) -> None:

@@ -77,11 +77,11 @@ def finished(result_at: Callable[..., Result]) -> Callable[..., Result]:
     """finished(0, candidate, (0.9, 1.0, 1e5, 1e6, 1.0)): a scored trial whose training went along `CURVE`."""
 
     def make(
-        number: int, candidate: Candidate, point: tuple[float, ...], parent: str | None = None, key: str = ""
+        number: int, candidate: Candidate, point: tuple[float, ...], parent: str | None = None, end: float = CURVE[-1]
     ) -> Result:
         plain = result_at(number, point)
         assert isinstance(plain.outcome, Scored)
-        provenance = {"training": key or f"key-{number}", "curve": " ".join(map(str, CURVE))}
+        provenance = {"training": f"key-{number}", "curve": " ".join(map(str, (*CURVE[:-1], end)))}
         return replace(plain, candidate=candidate, outcome=replace(plain.outcome, provenance=provenance), parent=parent)
 
     return make
@@ -182,7 +182,7 @@ def test_a_package_is_spared_when_its_network_is_too_weak_in_every_other(finishe
     """The upper end of its sibling's interval counts, 70 % of 270 images: 75.2 %."""
     plan = _plan()
     gate, _ = _gate(plan)
-    sibling = finished(7, _candidate(plan), (0.7, 2.0, 4e5, 3e6, 3.0))
+    sibling = finished(7, _candidate(plan), (0.7, 2.0, 4e5, 3e6, 3.0), end=0.7)
     smaller = _candidate(plan, compression="int8/channel")
     spared = gate.package(smaller, DEAR, [*_known(finished, plan), sibling])
     assert isinstance(spared, Pruned) and spared.score == DEAR and spared.curve == (0.7,)
@@ -191,6 +191,21 @@ def test_a_package_is_spared_when_its_network_is_too_weak_in_every_other(finishe
     assert gate.package(smaller, CHEAP | {"latency_ms": exact(0.9, "ms")}, [*_known(finished, plan), sibling]) is None
     tuned = smaller.model_copy(update={"compression": parse("int8/channel").model_copy(update={"fine_tune_epochs": 2})})
     assert gate.package(tuned, DEAR, [*_known(finished, plan), sibling]) is None
+
+
+def test_a_package_is_not_spared_because_a_harder_compression_ruined_its_network(
+    finished: Callable[..., Result],
+) -> None:
+    plan = _plan()
+    gate, _ = _gate(plan)
+    plain = _candidate(plan, compression="fp16")
+    ruined, weak = (
+        finished(7, _candidate(plan, compression="palette-2/tensor"), (0.2, 2.0, 4e4, 3e6, 3.0), end=end)
+        for end in (0.9, 0.6)
+    )
+    assert gate.package(plain, DEAR, [*_known(finished, plan), ruined]) is None
+    spared = gate.package(plain, DEAR, [*_known(finished, plan), weak])
+    assert spared is not None and "reaches 64.1% at most" in spared.reason  # 307 of 512 images
 
 
 def test_a_probe_that_fails_stops_nothing(finished: Callable[..., Result]) -> None:

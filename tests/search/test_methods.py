@@ -115,6 +115,16 @@ def test_only_what_differs_in_nothing_else_is_a_pair(package: Make, run_of: Make
     assert set(found.unpaired) == set(KINDS) - {"pruning"} and found.untried == ("pruning",)
 
 
+def test_what_every_package_uses_was_tried(package: Make, run_of: Make) -> None:
+    right = _draw(0.8, 0)
+    every = tuple(package(n, right, "int8/channel", network={"width": w}, **TAUGHT) for n, w in enumerate((1.0, 0.5)))
+    found = methods(run_of(every))
+    assert set(found.unpaired) == {"distillation", "quantization"}
+    assert set(found.untried) == {"pruning", "resolution", "architecture"}
+    wide = methods(run_of((package(0, right), package(1, right, "fp32"))))
+    assert "quantization" in wide.untried  # single precision is no quantization
+
+
 def test_a_teacher_is_compared_with_none_and_other_first_weights_are_counted(package: Make, run_of: Make) -> None:
     right = _draw(0.8, 0)
     results = (

@@ -23,7 +23,7 @@ def test_the_last_one_counts() -> None:
     assert settings_of(["seed.a=1", "seed.b=2", "seed.a=3"]) == {"seed": {"a": 3, "b": 2}}
 
 
-@pytest.mark.parametrize("text", ["", "width", "=1", "a..b=1", ".a=1", "a={", "a=[1"])
+@pytest.mark.parametrize("text", ["", "width", "=1", "a..b=1", ".a=1", "a={", "a=[1", "a=2026-13-01"])
 def test_what_is_no_setting_is_refused(text: str) -> None:
     with pytest.raises(UserError, match="KEY=VALUE"):
         settings_of([text])

@@ -98,5 +98,9 @@ def test_a_package_without_its_run(command: Callable[..., Any], packages: tuple[
     assert answer.code == 0, answer.err
     (check,) = [row for row in json.loads(answer.out)["checks"] if row["failure"] == "excessive quantization"]
     assert check["state"] in ("healthy", "found") and "269 images" in check["told"]
+    newer = packages[0].with_name("newer.mlpackage")
+    wrapping = Packager(Store(newer.parent), load_data("digits"), {"seed": 0})._wrapping(NETWORK, None)
+    save(convert(randomised(NETWORK), wrapping, minimum_os=18, precision="fp16"), newer)
+    assert command("diagnose", bit, "--against", str(newer), "--data", "digits", "--json").code == 0  # opens both
     refused = command("diagnose", bit, "--against", plain)
     assert refused.code == 2 and "--data" in refused.err

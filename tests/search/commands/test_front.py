@@ -140,3 +140,11 @@ def test_shares_means_and_who_has_seen_the_test_are_there_for_people_and_machine
     assert {line["trial"]: line["front_share"] for line in two} == {
         line["trial"]: expected[line["trial"]] for line in two
     }
+
+
+@pytest.mark.parametrize("option", ["--csv", "--plot"])
+def test_a_file_that_cannot_be_written_is_refused_before_anything_is_read(
+    command: Callable[..., Any], tmp_path: Path, option: str
+) -> None:
+    answer = command("front", "RUN", option, str(tmp_path / "nowhere" / "front.html"))
+    assert answer.code == 2 and "folder" in answer.err and answer.out == ""

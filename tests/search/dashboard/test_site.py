@@ -6,6 +6,7 @@ import hashlib
 import http.client
 import io
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -182,3 +183,54 @@ def test_a_port_that_is_taken(recorded: Any) -> None:
     view = open_view(recorded.folder)
     with open_server(view, "127.0.0.1", 0) as server, pytest.raises(UserError, match="give another --port"):
         open_server(view, "127.0.0.1", server.server_port)
+
+
+def test_an_address_of_ipv6_and_one_of_nobody(recorded: Any) -> None:
+    view = open_view(recorded.folder)
+    with pytest.raises(UserError, match="--host"):
+        open_server(view, "203.0.113.7", 0)
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with open_server(view, "::1", 0) as server:
+        assert server.server_port > 0
+
+
+def test_the_page_s_best_are_the_packages_of_the_front(recorded: Any) -> None:
+    """Whatever terms the sampler was told: the page and `front` agree."""
+    from coreml_pareto.search.choose import front
+
+    with _served(recorded.folder) as ask:
+        best = [trial["number"] for trial in _study(ask)["best_trials"]]
+    assert best == [result.trial for result in front(recorded.study.run())]
+
+
+def test_a_browser_that_asks_before_it_returns(recorded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those in a terminal do: the server has to answer meanwhile."""
+    import urllib.request
+    import webbrowser
+
+    from coreml_pareto.search.cli import main
+    from coreml_pareto.search.dashboard import site
+
+    answered = list[int]()
+
+    def browse(address: str) -> bool:
+        try:
+            with urllib.request.urlopen(address, timeout=30) as answer:
+                answered.append(answer.status)
+        finally:
+            threading.Thread(target=served[0].shutdown, daemon=True).start()  # waits for the server's end
+        return True
+
+    served = list[Any]()
+    original = site.open_server
+
+    def serve(*given: Any) -> Any:
+        served.append(original(*given))
+        return served[0]
+
+    monkeypatch.setattr(site, "open_server", serve)
+    monkeypatch.setattr(webbrowser, "open", browse)
+    assert main(["dashboard", str(recorded.folder), "--port", "0"]) == 0 and answered == [200]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from collections.abc import Callable
@@ -14,7 +15,10 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.trial import TrialState
 
+from coreml_pareto.objectives.reading import Reading, score_to_dict
+from coreml_pareto.search import measurements
 from coreml_pareto.search.config import Plan, dump_plan
+from coreml_pareto.search.dashboard import view as views
 from coreml_pareto.search.dashboard.view import open_view
 from coreml_pareto.search.rows import row
 from coreml_pareto.search.study import Study
@@ -105,3 +109,31 @@ def test_the_best_trial_of_one_objective_keeps_the_limits(
     assert (
         open_view(folder).get_best_trial(1).number == 2
     )  # told as trial 3 there: 0.9; trial 2's 0.99 breaks the limit
+
+
+def test_values_and_constraints_follow_imported_measurements(
+    recorded: Any, tmp_path: Path, plan_of: Callable[..., Plan], tell: Callable[..., int]
+) -> None:
+    """While the page is served: the notes say the corrected latencies, and the charts have to say the same."""
+    plan, folder = plan_of(objectives=["accuracy", "latency"], limits={"latency": "1ms"}), tmp_path / "timed"
+    study = Study(folder, plan, plan.space(classes=10))
+    (folder / "study.yaml").write_text(dump_plan(plan))
+    for number in (0, 1):  # 0.5 ms both
+        tell(study, recorded.study.outcome_of(recorded.study.trials()[number]))
+    view, run = open_view(folder), study.run()
+    assert [trial.system_attrs["constraints"] for trial in view.get_all_trials(1)] == [[-0.5], [-0.5]]
+    (folder / measurements.KEPT).write_text("{}")
+    slow = {str(number): score_to_dict({"latency_ms": Reading(3.0, "ms", 2.0, 4.0, "corrected")}) for number in (0, 1)}
+    stored = {"of": measurements._stamp(run), "readings": slow}
+    (folder / measurements.READ_AGAIN).write_text(json.dumps(stored))
+    for told, kept in zip(view.get_all_trials(1), study.trials(), strict=True):
+        assert told.values == [kept.values[0], 3.0] and told.system_attrs["constraints"] == [2.0]
+        assert told.user_attrs["latency_ms"] == 3.0
+
+
+def test_a_storage_without_the_study_is_said_to_be_one(recorded: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = recorded.folder / "study.yaml"
+    plan.write_text(plan.read_text().replace("storage: null", "storage: postgresql://a@b/c\nstore: /shared"))
+    monkeypatch.setattr(views, "open_storage", lambda address: optuna.storages.InMemoryStorage())
+    with pytest.raises(UserError, match="holds no study 'birds'"):
+        open_view(recorded.folder)

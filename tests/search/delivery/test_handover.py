@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from markdown_it import MarkdownIt
 from coreml_pareto.objectives.program import content_digest, load
 from coreml_pareto.search.delivery import handover, printing
 from coreml_pareto.search.delivery.handover import Written, check, hand_over
+from coreml_pareto.search.delivery.provenance import commands
 from coreml_pareto.search.delivery.subject import Choice, Subject, choose, open_subject
 from coreml_pareto.search.figures import figure, interval
 from coreml_pareto.search.outcome import Scored
@@ -116,6 +118,27 @@ def test_the_provenance_names_what_it_takes_to_make_it_again(written: Written, s
     assert told["client"] == subject.client
     assert [origin["weights"] for origin in told["weights_from"]] == ["random weights"]
     assert any(" deliver again " in line for line in told["commands"])
+
+
+def test_a_client_in_no_known_encoding_and_a_study_without_data_are_written(searched: Run) -> None:
+    choice = choose(searched, 0)
+    assert isinstance(choice, Choice)
+    found = open_subject(searched, choice, client="Caf\udce9")
+    assert found.client == "Caf?"
+    told = commands(replace(found, plan=found.plan.model_copy(update={"data": None})))
+    assert told[0] == "coreml-pareto search study.yaml --data DATA --run again"
+
+
+def test_the_guide_promises_no_more_than_is_known(written: Written) -> None:
+    guide = rendered(written.folder / "guide.md")
+    for said in (
+        "shasum -a 256 -c SHA256SUMS",  # a Mac may have no sha256sum
+        "Xcode runs tests on a phone inside an app only",
+        "where the search chose the model by these same pictures, that flatters every row",
+        "their share of unsure answers lies in the 95 % interval",
+        "profiles of RGB pictures are ignored",
+    ):
+        assert said in " ".join(re.sub(r"<[^>]*>", "", guide).split())
 
 
 def test_a_folder_that_holds_something_is_refused_before_anything(searched: Run, tmp_path: Path) -> None:

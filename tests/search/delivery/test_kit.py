@@ -166,6 +166,12 @@ def test_the_app_writes_the_fields_that_we_read() -> None:
     assert found["KitPackage"] == {*MeasuredPackage.model_fields, "file"}
 
 
+def test_what_is_shared_names_its_type() -> None:
+    """Through `.suggestedFileName` Swift need not infer what a closure takes."""
+    shared = (TEMPLATE / "Sources/MeasurementsFile.swift").read_text("utf-8")
+    assert "{ (file: MeasurementsFile) in" in shared
+
+
 def test_the_app_names_what_we_accept() -> None:
     kinds = (TEMPLATE / "Sources/Kit.swift").read_text("utf-8")
     assert set(re.findall(r'case \w+ = "([A-Z_]+)"', kinds)) == {"ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY"}

@@ -29,6 +29,14 @@ def test_an_empty_folder_is_taken_and_a_full_one_refused(tmp_path: Path) -> None
             check_new(full)
 
 
+def test_the_folder_one_stands_in_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with published(Path(".")) as draft:
+        (draft / "model").write_text("whole")
+    assert (tmp_path / "here" / "model").read_text() == "whole"
+
+
 def test_nothing_stays_of_what_fails(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt), published(tmp_path / "out") as draft:
         (draft / "file").touch()

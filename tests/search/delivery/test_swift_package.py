@@ -110,6 +110,35 @@ def test_whatever_is_thrown_is_typed(path: Path) -> None:
     assert len(untyped) == (2 if path.name == "ClassifierView.swift" else 0)  # inside the sample: PhotosUI is untyped
 
 
+def test_pixels_are_opaque_and_read_while_their_canvas_lives() -> None:
+    """Core Graphics owns the memory, and leaves the fourth byte undefined: a frame of these pixels must not fade."""
+    code = text_of("PreparedImage")
+    assert re.search(r"withExtendedLifetime\(context\) \{.*\n\s+Array\(UnsafeRawBufferPointer\(start: drawn", code)
+    assert "stride(from: 3, to: pixels.count, by: 4)" in code and "] = 255" in code
+
+
+def test_labels_come_from_the_facts_and_each_answer_is_held_against_them() -> None:
+    """Not from `classLabels`, of which nothing says that every system fills it for ML programs."""
+    code = text_of("LoadedModel")
+    assert not re.search(r"\.classLabels", code) and "found.count == labels.count" in code
+    assert "labels: facts.labels" in text_of("ModelRunner") and "labels: facts.labels" in text_of("VisionClassifier")
+
+
+def test_a_model_that_another_one_has_put_there_is_taken() -> None:
+    code = text_of("ModelFiles")
+    assert "moveItem(at: temporary, to: place)\n            } catch _ where exists(place) {" in code
+
+
+def test_the_tests_run_inside_an_app_too() -> None:
+    """Xcode refuses a package's own tests on a phone, so their files must find the samples without `Bundle.module`."""
+    golden = (TEMPLATE / "Tests/OptimizedModelTests/Golden.swift").read_text("utf-8")
+    assert re.search(
+        r"#if SWIFT_PACKAGE\n.*Bundle\.module\n.*#else\n.*Bundle\(for: GoldenTests\.self\)\n.*#endif", golden
+    )
+    assert golden.count("Bundle.module") == 1
+    assert "unit test\ntarget (its host application is the app" in (TEMPLATE / "README.md").read_text("utf-8")
+
+
 def test_every_error_is_thrown_and_told() -> None:
     cases = re.findall(r"^    case (\w+)", text_of("OptimizedModelError").split("extension")[0], re.MULTILINE)
     others = "".join(path.read_text("utf-8") for path in LIBRARY.glob("*.swift") if "Error" not in path.name)
@@ -163,7 +192,7 @@ def test_the_facts_are_those_that_swift_reads(package: Path, subject: Subject) -
     enums = re.findall(r"enum CodingKeys: String, CodingKey \{(.*?)\}", text_of("ModelFacts"), re.DOTALL)
     keys = [set(re.findall(r'case \w+ = "(\w+)"', part)) for part in enums]
     assert keys[0] == facts.keys() and keys[1] < facts["preprocessing"].keys()
-    assert facts["preprocessing"] == subject.rule.model_dump()
+    assert facts["preprocessing"] == subject.rule.model_dump() and tuple(facts["labels"]) == subject.labels
     assert facts["digest"] == content_digest(load(package / "Sources/OptimizedModel/Model/optimized_model.mlpackage"))
     units = re.findall(r'case \w+ = "([A-Z_]+)"', text_of("ComputeUnits"))
     assert set(units) == set(get_args(ComputeUnits)) and facts["compute_units"] in units

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -99,6 +101,34 @@ def test_taps_on_padding_are_counted(written: Write) -> None:
         summed = nn.functional.conv2d(ones, torch.ones(1, 1, *shape[2:]), stride=99, padding=shape[2] // 2)
         every, seen = every + shape[2] * shape[3], seen + int(summed[0, 0, 0, 0])
     assert every and architecture._taps_on_padding(program) == pytest.approx((every - seen) / every)
+
+
+def laid_once(kernel: int, side: int, padding: int) -> Program:
+    """64 features on a square map, a convolution into 100 classes whose kernel is laid on it once, and its scores."""
+    kinds = {"map": (1, 64, side, side), "logits": (1, 100, 1, 1), "weight": (100, 64, kernel, kernel)}
+    arguments = {"x": "map", "weight": "weight"}
+    told = {"pad_type": "custom", "pad": [padding] * 4}
+    conv = SimpleNamespace(
+        kind="conv", one=arguments.get, outputs=(("logits", SimpleNamespace(shape=kinds["logits"])),),
+        parameter=lambda name, default: told.get(name, default),
+    )  # fmt: skip
+    types = {name: SimpleNamespace(shape=shape) for name, shape in kinds.items()}
+    program = SimpleNamespace(logits="logits", scores=None, producers={"logits": conv}, types=types)
+    return cast("Program", program)
+
+
+@pytest.mark.parametrize(("kernel", "side", "padding", "features"), [(1, 1, 0, 64), (4, 4, 0, 1024), (3, 1, 1, 64)])
+def test_a_kernel_over_a_whole_map_reads_a_feature_at_each_place(
+    kernel: int, side: int, padding: int, features: int
+) -> None:
+    assert classifier(laid_once(kernel, side, padding)) == (features, 100)
+
+
+def test_padding_is_told_where_it_is_seen() -> None:
+    assert (
+        architecture._seeing(0.0) == ""
+        and architecture._seeing(0.96) == ", and 96 % of the taps of its kernels lie on padding"
+    )
 
 
 def test_more_classes_than_features(written: Write) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coreml_pareto.objectives.unpaired import Count, gap
-from coreml_pareto.search.config import load_plan
+from coreml_pareto.search.config import dump_plan, load_plan
 from coreml_pareto.search.diagnosis import distillation
 from coreml_pareto.search.diagnosis.case import Case, Measured, Softness
 from coreml_pareto.search.diagnosis.distillation import TEMPERATURE, VOICE, WEAKER, WORSE
@@ -16,6 +19,7 @@ from coreml_pareto.search.diagnosis.examine import diagnose
 from coreml_pareto.search.diagnosis.finding import Check, Finding
 from coreml_pareto.search.diagnosis.measuring import measure, soften
 from coreml_pareto.search.preparation import limited, read
+from coreml_pareto.search.record import PLAN
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.settings import settings_of
 from coreml_pareto.search.stages.trained import Trained
@@ -125,6 +129,88 @@ def test_only_trainings_that_are_otherwise_alike_are_compared(record: Any) -> No
     record.package("p", record.right(0.9), recipe=record.plain.model_copy(update={"epochs": 30}))
     findings, checks = checked(record.run())
     assert WORSE not in findings and checks[WORSE].state == "unknown"
+
+
+def one_of_two(record: Any, lost: int, first: str, second: str, parents: tuple[str | None, str | None]) -> Run:
+    """A network alone and one that was taught, in some forms each, by whose weights they began with."""
+    whole = record.right(0.9)
+    for key, recipe, found, forms, parent in (
+        ("p", record.plain, whole, first, parents[0]),
+        ("s", record.taught, record.disturbed(whole, lost, 0), second, parents[1]),
+    ):
+        for form in forms.split():
+            record.package(key, found, form, recipe=recipe)
+            record.results[-1] = replace(record.results[-1], parent=parent)
+    run: Run = record.run()
+    return run
+
+
+@pytest.mark.parametrize(
+    ("parents", "state"),
+    [((None, None), "found"), (("x", "x"), "found"), ((None, "p"), "found"), (("s", None), "unknown"), (("x", None), "unknown")],
+)  # fmt: skip
+def test_what_went_on_from_the_student_is_no_comparison(record: Any, parents: Any, state: str) -> None:
+    """The network alone may have begun with the student's weights: of course it is better."""
+    findings, checks = checked(one_of_two(record, 160, "fp16", "fp16", parents))
+    assert checks[WORSE].state == state and (WORSE in findings) == (state == "found")
+
+
+def test_a_twin_is_looked_for_in_every_form(record: Any) -> None:
+    findings, _ = checked(one_of_two(record, 160, "fp16", "int8/channel fp16", (None, None)))
+    assert findings[WORSE].trials == (2, 1)
+
+
+@pytest.mark.parametrize(("data", "state"), [("d", "found"), ("d-0123", "found"), ("e", "unknown")])
+def test_a_checkpoint_is_compared_on_the_same_pictures(record: Any, tmp_path: Path, data: str, state: str) -> None:
+    own = record.taught.model_copy(update={"teacher": str(tmp_path / "mine")})
+    record.training("s", record.network, own, [0.9])
+    record.package("s", record.right(0.9), recipe=own)
+    plain = json.loads((record.folder / "store" / "train" / "s" / "record.json").read_text())
+    (tmp_path / "mine").mkdir()
+    weak = {**plain, "data": data, "history": [{"top1": 0.7}]}
+    (tmp_path / "mine" / "record.json").write_text(json.dumps(weak))
+    findings, checks = checked(record.run())
+    assert checks[WEAKER].state == state and (WEAKER in findings) == (state == "found")
+    if state == "found":
+        assert "teacher_epochs" not in findings[WEAKER].command  # it is trained already
+
+
+def test_a_student_of_the_teacher_s_form_is_not_taken_for_it(record: Any) -> None:
+    record.teacher(0.95)
+    path = record.folder / "store" / "train" / "teacher" / "record.json"
+    heir = json.loads(path.read_text()) | {"parent": "s", "history": [{"top1": 0.5}]}
+    (path.parent.parent / "heir").mkdir()
+    (path.parent.parent / "heir" / "record.json").write_text(json.dumps(heir))  # comes first by name
+    record.training("s", record.network, record.taught, [0.9])
+    record.package("s", record.right(0.9), recipe=record.taught)
+    findings, checks = checked(record.run())
+    assert WEAKER not in findings and checks[WEAKER].state == "healthy"
+
+
+@pytest.mark.parametrize(
+    ("temperature", "hot", "setting"),
+    [
+        (1.0, True, "distillation.temperature=[3, 5, 8]"), (8.0, True, "distillation.temperature=[10]"),
+        (10.0, True, "distillation.feature_weight=[0.1, 1.0]"), (4.0, False, "distillation.temperature=[1, 2, 3]"),
+        (2.0, False, "distillation.temperature=[1]"), (1.0, False, "distillation.teachers=[none]"),
+    ],
+)  # fmt: skip
+def test_other_temperatures_lie_on_the_right_side(record: Any, temperature: float, hot: bool, setting: str) -> None:
+    soft = Softness((0.01, 0.009, 0.011), (0.004, 0.003, 0.005), 512)
+    flat = Softness((0.98, 0.97, 0.99), (0.88, 0.87, 0.89), 512)
+    run = taught(record, 0.90, 0.93, temperature=temperature)
+    findings, _ = checked(run, measured=Measured(softness={"s": soft if hot else flat}))
+    words = shlex.split(findings[TEMPERATURE].command)
+    assert words[-1] == setting and load_plan(words[2], settings_of([setting]))
+
+
+def test_a_run_whose_study_machines_share_is_searched_again_under_another_name(record: Any) -> None:
+    record.plan = load_plan(
+        None, {**record.plan.model_dump(mode="json"), "store": "/shared", "storage": "postgresql://a@host/b"}
+    )
+    (record.folder / PLAN).write_text(dump_plan(record.plan))
+    words = shlex.split(Case(record.run()).search("wider", "networks.width=[1]"))
+    assert load_plan(words[2], settings_of([words[-1]])).name == "birds-wider"
 
 
 def test_a_run_without_teachers(record: Any) -> None:

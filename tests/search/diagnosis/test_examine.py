@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -14,17 +15,18 @@ import pytest
 from coreml_pareto.objectives.devices.catalogue import Target, find_device
 from coreml_pareto.objectives.paired import compare
 from coreml_pareto.objectives.preprocessing import PREFIX
-from coreml_pareto.objectives.program import load
+from coreml_pareto.objectives.program import Program, load
 from coreml_pareto.objectives.unpaired import Count
 from coreml_pareto.search.diagnosis import case
 from coreml_pareto.search.diagnosis.case import Case, Measured, Softness
-from coreml_pareto.search.diagnosis.examine import diagnose, examine, examine_package
+from coreml_pareto.search.diagnosis.examine import Drop, diagnose, examine, examine_package, require_same_network
 from coreml_pareto.search.diagnosis.finding import FAILURES, SEVERITIES
 from coreml_pareto.search.diagnosis.measuring import measure
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.preparation import limited, read
 from coreml_pareto.search.run import Run
 from coreml_pareto.search.stages import train
+from coreml_pareto.spaces.errors import UserError
 
 TARGET = Target(find_device("iPhone 15 Pro"), 17)
 MILD = Softness((0.4, 0.39, 0.41), (0.3, 0.28, 0.32), 512)
@@ -148,6 +150,17 @@ def test_findings_come_by_severity(record: Any) -> None:
     assert [one.severity for one in diagnose(record.run())] == ["severe", "warning"]
 
 
+def test_two_networks_differ_by_more_than_a_compression() -> None:
+    def program(metadata: dict[str, str]) -> Program:
+        return cast("Program", SimpleNamespace(metadata=metadata, path=Path("x.mlpackage")))
+
+    one, other = program({f"{PREFIX}network": "a"}), program({f"{PREFIX}network": "b"})
+    with pytest.raises(UserError, match="same network uncompressed"):
+        require_same_network(one, other)
+    require_same_network(one, one)
+    require_same_network(one, program({}))  # a package of another tool does not tell
+
+
 def test_a_package_without_its_run(sound_and_ruined: Run) -> None:
     outcome = sound_and_ruined.results[0].outcome
     assert isinstance(outcome, Scored)
@@ -155,10 +168,11 @@ def test_a_package_without_its_run(sound_and_ruined: Run) -> None:
     found = examine_package(program, TARGET)
     assert not found.findings and {c.failure for c in found.checks if c.state == "unknown"} == set(FAILURES)
     whole, ruined = np.arange(500) < 450, np.arange(500) < 300
-    bad = examine_package(program, TARGET, compare(whole, ruined), "fp16.mlpackage")
+    bad = examine_package(program, TARGET, Drop(compare(whole, ruined), "fp16.mlpackage", "./my photos"))
     (finding,) = bad.findings
     assert finding.failure == FAILURES[0] and finding.severity == "severe" and "fp16.mlpackage" in finding.command
-    same = examine_package(program, TARGET, compare(whole, whole), "fp16.mlpackage")
+    assert finding.command.endswith(" --data './my photos'")
+    same = examine_package(program, TARGET, Drop(compare(whole, whole), "fp16.mlpackage", "digits"))
     assert not same.findings
     silent = json.loads(program.metadata[f"{PREFIX}training"])
     silent["recipe"] |= {"teacher": "resnet18", "hard_weight": 1.0, "soft_weight": 0.0}

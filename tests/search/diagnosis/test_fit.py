@@ -73,6 +73,46 @@ def test_underfitting_against_another_network(record: Any, best: float, severity
         assert findings[UNDER].trials == (0,) and "trial 1" in findings[UNDER].what
 
 
+def test_a_network_without_a_width_is_replaced_by_a_narrow_one(record: Any) -> None:
+    network = record.network.model_copy(update={"family": "timm", "backbone": "resnet18", "width": 1.0})
+    record.training("t", network, record.plain, [0.7])
+    record.package("t", record.right(0.7), network=network)
+    findings, _ = checked(record.run(), {"t": Count(512, 512)})
+    words = shlex.split(findings[OVER].command)
+    settings = [words[place + 1] for place, word in enumerate(words) if word == "--set"]
+    networks = list(load_plan(words[2], settings_of(settings)).space(10).networks())
+    assert {one.backbone for one in networks} == {"mobilenetv3_small"} and min(one.width for one in networks) == 0.5
+
+
+def test_the_best_of_many_was_lucky(record: Any) -> None:
+    """9 points ahead on 300 images are shown of one other package, not of the best of two hundred."""
+
+    def lacking(others: int) -> bool:
+        record.results.clear()
+        record.package("t", record.right(0.85, images=300), size=1e5)
+        for number in range(others):
+            recipe = record.plain.model_copy(update={"seed": number + 1})
+            record.package(f"o{number}", record.right(0.96 if number == 0 else 0.8, images=300), recipe=recipe)
+        case = Case(record.run(), Measured(fits={"t": Count(435, 512)}))
+        return any(isinstance(part, Finding) and part.cause == UNDER for part in fit.check(case))
+
+    record.training("t", record.network, record.plain, [0.85])
+    assert lacking(1) and not lacking(200)
+
+
+def test_what_is_better_but_not_much_is_not_denied(record: Any) -> None:
+    record.training("t", record.network, record.plain, [0.7])
+    record.package("t", record.right(0.7), size=1e5)
+    record.package("w", record.right(0.72), recipe=record.plain.model_copy(update={"seed": 1}))
+    findings, _ = checked(record.run(), {"t": Count(358, 512)})
+    assert "nothing better" not in findings[UNDER].what and "much better, asked are 80 %" in findings[UNDER].what
+
+
+def test_a_limit_is_told_as_it_was_given(record: Any) -> None:
+    findings, _ = checked(one(record, 0.85, {"accuracy": 0.925}), {"t": Count(435, 512)})
+    assert "limit is 92.5 %" in findings[UNDER].what
+
+
 def test_several_are_told_once_the_worst_first(record: Any) -> None:
     fits = {}
     for number, share in enumerate((0.7, 0.3, 0.5)):

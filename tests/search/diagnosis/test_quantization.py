@@ -76,6 +76,22 @@ def test_without_the_network_uncompressed_nothing_is_said(record: Any) -> None:
     assert [c.state for c in checked(record.run())[1]] == ["unknown"]
 
 
+def test_single_precision_is_no_compression(record: Any) -> None:
+    record.package("t", record.right(0.9))
+    record.package("t", record.right(0.5), "fp32")
+    findings, (check,) = checked(record.run())
+    assert not findings and check.state == "unknown" and check.told == "no compressed package"
+
+
+def test_what_holds_may_have_gained(record: Any) -> None:
+    whole = record.right(0.9)
+    record.package("t", whole)
+    record.package("t", record.disturbed(whole, 10, 12), "int8/channel", 5e5)
+    record.package("t", record.disturbed(whole, 300, 0), "palette-2/tensor", 2e5)
+    (finding,), _ = checked(record.run())
+    assert finding.remedy.endswith("0.1 points gained.")
+
+
 def test_packages_that_do_not_tell_their_images(record: Any) -> None:
     record.package("t", record.right(0.9))
     record.package("t", record.right(0.5), "palette-2/tensor")
@@ -128,7 +144,9 @@ def test_its_layers_are_measured_one_by_one(sound_and_ruined: Run) -> None:
     measured = measure(case, read(case.plan))
     (trial,) = measured.layers
     assert trial == next(r.trial for r in sound_and_ruined.results if r.candidate.compression.scheme == "palette")
-    assert len(measured.layers[trial]) == 3 and all("alone" in layer for layer in measured.layers[trial])
+    assert len(measured.layers[trial]) == 3 and all(
+        "alone" in layer and "training images" in layer for layer in measured.layers[trial]
+    )
     outcome = sound_and_ruined.results[0].outcome
     assert isinstance(outcome, Scored)
     kept = Path(outcome.package).parents[2] / "sensitivity"

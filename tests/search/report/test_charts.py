@@ -97,6 +97,16 @@ def test_the_hover_names_the_candidate(draw_run: Callable[..., Run]) -> None:
     assert "estimated" in text and "measured" in text and "exact" in text
 
 
+def test_a_name_is_no_markup(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(3)
+    first = run.results[0]
+    recipe = first.candidate.recipe.model_copy(update={"teacher": "<b>x</b>&<br>"})
+    named = replace(first, candidate=first.candidate.model_copy(update={"recipe": recipe}))
+    figure = pareto_figure(picture(replace(run, study="<sup>s", results=(named, *run.results[1:]))))
+    text = "".join(t for trace in markers(figure) for t in trace.text)
+    assert "&lt;b&gt;x&lt;/b&gt;&amp;&lt;br&gt;" in text and figure.layout.title.text.startswith("&lt;sup&gt;s")
+
+
 def test_every_family_and_scheme_has_its_mark() -> None:
     assert set(COLOURS) == {*FAMILIES, TIMM} and len(set(COLOURS.values())) == len(COLOURS)
     schemes: set[Scheme] = {cell.scheme for cell in SCHEMES}

@@ -15,14 +15,18 @@ from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Pt
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
+from coreml_pareto.search.choose import Recommendation, RunnerUp, differences
 from coreml_pareto.search.diagnosis.finding import Check, Diagnosis, Evidence, Finding
 from coreml_pareto.search.inspection import Bytes, Inspection, Row
-from coreml_pareto.search.report.deck import LEAST, MOST, write_deck
+from coreml_pareto.search.outcome import Pruned, Scored
+from coreml_pareto.search.report.deck import LEAST, MOST, _instead, _trade, write_deck
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.fitting import needed
+from coreml_pareto.search.report.gathering import gather
 from coreml_pareto.search.report.ink import printable
 from coreml_pareto.search.report.scatters import CLOUD, scatter_series
 from coreml_pareto.search.report.slides import BODY_LEAST, FOOT_LEAST, HEIGHT, TITLE_LEAST, WIDTH
+from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.errors import UserError
 
 Written = Callable[[Facts], Any]
@@ -191,6 +195,87 @@ def test_titles_state_the_message_with_its_numbers(draw_facts: Callable[..., Fac
     top1, size = 100 * facts.score["top1"].value, facts.score["size_bytes"].value / 1e6
     assert f"{top1:.1f} % top-1" in told[1] and f"{size:.3g}" in told[1] and told[1].startswith("Take ")
     assert told[2].startswith(f"{top1:.1f} % top-1 at ") and any("instead" in title for title in told)
+
+
+@pytest.mark.parametrize(
+    ("latency", "said"),
+    [(1.2, ", latency not told apart"), (9.0, " for 8.00 ms more"), (1.0, " at the same latency")],
+)
+def test_estimates_that_overlap_are_no_cost(
+    run_of: Callable[..., Run], result_at: Callable[..., Result], latency: float, said: str
+) -> None:
+    """A difference of two estimates is told as one only where their intervals are apart; of equals the cheaper one."""
+    first, second = (0.9, 1.0, 1e5, 1e6, 0.1), (0.9 + 18 / 270, latency, 3e6, 1e6, 0.1)
+    dearer = result_at(3, (0.9 + 18 / 270, 20.0, 2e6, 1e6, 0.1))
+    facts = gather(run_of((result_at(1, first), result_at(2, second), dearer)), date="2026-11-30")
+    assert isinstance(facts.answer, Recommendation)
+    mine = replace(facts, answer=replace(facts.answer, chosen=facts.run.results[0]))
+    title = _trade(mine, OBJECTIVES["latency"])
+    assert title.replace(" (not certain)", "").endswith(f"+6.7 points{said}")
+    assert _trade(mine, OBJECTIVES["size"]).endswith("for 1.90 MB more")
+
+
+def test_a_recommended_package_without_a_reading_is_not_called_over_the_limits(
+    run_of: Callable[..., Run], result_at: Callable[..., Result]
+) -> None:
+    results = [result_at(n, (0.9, 1.0, 1e5, 1e6, 0.1), lacking=("latency_ms",) * (n == 1)) for n in (1, 2)]
+    facts = gather(run_of(tuple(results)), date="2026-11-30")
+    assert isinstance(facts.answer, Recommendation)
+    mine = replace(facts, answer=replace(facts.answer, chosen=results[0]))
+    title = _trade(mine, OBJECTIVES["latency"])
+    assert title == "Top-1 against latency: of the recommended package it is not known"
+
+
+def test_a_run_without_latency_says_nothing_of_it(run_of: Callable[..., Run], result_at: Callable[..., Result]) -> None:
+    axes = (OBJECTIVES["accuracy"], OBJECTIVES["size"], OBJECTIVES["energy"])
+    run = replace(run_of((result_at(1, (0.9, 1.0, 1e5, 1e6, 0.1)),)), objectives=axes)
+    other = RunnerUp(run.results[0], differences(run.results[0], run.results[0], axes))
+    assert _instead(other) == "Trial 1 instead is not told apart in top-1, size"
+
+
+def test_trials_that_were_all_stopped_early_are_told(
+    run_of: Callable[..., Run], draw_run: Callable[..., Run], written: Written
+) -> None:
+    stopped = replace(draw_run(1).results[0], outcome=Pruned("behind", {}))
+    deck = written(gather(run_of((stopped,)), date="2026-11-30"))
+    told = " ".join(frame.text for _, frame in frames(deck.slides[1]))
+    assert "1 stopped early" in told
+    assert titles(deck)[-2] == "What to do next: search on"
+
+
+def test_of_many_classes_each_has_its_own_rank(draw_facts: Callable[..., Facts], written: Written) -> None:
+    deck = written(draw_facts(12, classes=[f"class {i}" for i in range(40)]))
+    place = next(place for place, title in enumerate(titles(deck)) if title.startswith("Worst class"))
+    (chart,) = [shape.chart for shape in deck.slides[place].shapes if shape.has_chart]
+    ranks = [int(category.split(".")[0]) for category in chart.plots[0].categories]
+    assert ranks == [1, 2, 3, 4, 5, 36, 37, 38, 39, 40]
+
+
+def test_many_forms_of_storage_leave_no_bytes_out(draw_facts: Callable[..., Facts], written: Written) -> None:
+    row = Row("w", (4, 4), 16, None, "int8", 8.0, 16, None, "", True, True)
+    rows = tuple(replace(row, applied=f"form {n}") for n in range(7))
+    deck = written(replace(draw_facts(12), inspection=Inspection(rows, Bytes(112, 0, 8, 900, 0, 0, 0), None, "", ())))
+    place = next(place for place, title in enumerate(titles(deck)) if "layers compressed" in title)
+    (chart,) = [shape.chart for shape in deck.slides[place].shapes if shape.has_chart]
+    assert sum(chart.plots[0].series[0].values) == pytest.approx(1.020)
+    assert "3 more (3)" in list(chart.plots[0].categories)
+
+
+def test_the_answer_says_of_which_split_its_top1_is(draw_facts: Callable[..., Facts], written: Written) -> None:
+    facts = draw_facts(12)
+    assert isinstance(facts.answer, Recommendation)
+    result = facts.answer.chosen
+    score = dict(result.score)
+    seen = replace(score["top1"], conditions={**score["top1"].conditions, "split": "validation"})
+    assert isinstance(result.outcome, Scored)
+    outcome = replace(result.outcome, score=score | {"top1": seen})
+    chosen = replace(result, outcome=outcome, test_top1=replace(seen, value=0.5, low=0.4, high=0.6))
+    deck = written(replace(facts, answer=replace(facts.answer, chosen=chosen)))
+    told = [frame.text for _, frame in frames(deck.slides[1])]
+    assert "validation top-1" in told
+    assert any(
+        "On test pictures, by which the search chose nothing: 50.0 % top-1 (40.0–60.0)." in text for text in told
+    )
 
 
 def test_nothing_fits_is_the_message(draw_facts: Callable[..., Facts], written: Written) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,9 @@ from rich.console import Console
 
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.methods import KINDS, Change, Effect, Kind, Methods
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.explained import as_data, explained, sentences
+from coreml_pareto.search.run import Result
 
 Make = Callable[..., Any]
 FORMS: Mapping[Kind, str] = {
@@ -70,7 +73,28 @@ def test_size_tells_what_it_costs(effect: Make) -> None:
 
 def test_balanced_answers_for_both_ends_and_nothing_gained_is_said(effect: Make) -> None:
     told = list(sentences(_methods(effect("quantization", -0.011, (-0.016, -0.006), 0.25)), "balanced"))
-    assert told[0] == "For top-1 no method that was tried gained anything." and told[1].startswith("For size most")
+    assert told[0] == "For top-1 no method that was compared gained anything." and told[1].startswith("For size most")
+
+
+def test_estimates_are_marked_in_sentences_and_measurements_are_not(effect: Make) -> None:
+    made = effect("quantization", 0.0, (-0.01, 0.01), 0.5)
+    latency = Change(OBJECTIVES["latency"], -0.5, -0.5, -0.5, 0.5)
+    guessed = replace(made, changes={**made.changes, "latency": latency})
+    assert "~−0.500 ms (−50 %)" in next(sentences(_methods(guessed), "latency"))
+
+    def timed(one: Result) -> Result:
+        assert isinstance(one.outcome, Scored)
+        clock = replace(one.score["latency_ms"], how="measured")
+        return replace(one, outcome=replace(one.outcome, score={**one.score, "latency_ms": clock}))
+
+    ((before, after),) = guessed.pairs
+    clocked = replace(guessed, pairs=((timed(before), timed(after)),))
+    assert "by quantization int8/channel: −0.500 ms" in next(sentences(_methods(clocked), "latency"))
+
+
+def test_nothing_is_said_of_gains_where_nothing_can_be_compared() -> None:
+    told = list(sentences(_methods(unpaired=("quantization",)), "size"))
+    assert told[0].startswith("For size no method can be compared") and "gained" not in told[0]
 
 
 def test_other_first_weights_are_told(effect: Make) -> None:

@@ -21,6 +21,7 @@ def test_breadth_is_at_least_pillows() -> None:
     for text in ("Take trial 18: squeezenet", "29.0 % top-1 at ~0.138 ms", "WWWWiiii", "e\u0301\u0301"):
         assert breadth(text, 24) >= face.getlength(text) - 1  # kerning only draws letters together
     assert breadth("漢字", 20) == 40
+    assert breadth("ሀሁ", 20) == breadth("क", 20) * 2 == 40  # letters that DejaVu Sans lacks
 
 
 @given(WORDS, st.floats(60, 400), st.integers(18, 36))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -61,6 +62,12 @@ def test_estimates_are_named_until_they_are_measured(draw_run: Make, facts_of: M
 
     told = claims(facts_of(everywhere(run, timed)))
     assert having(told, "Latency is a corrected estimate, not measured") and not having(told, "were not measured")
+
+    def clocked(result: Result) -> Result:
+        return with_readings(result, latency_ms=replace(result.score["latency_ms"], how="measured"))
+
+    (because,) = having(claims(facts_of(everywhere(run, clocked))), "Memory and energy were not measured")
+    assert "device-kit" not in because  # which measures latency alone
     every = everywhere(
         run, lambda r: with_readings(timed(r), latency_ms=replace(r.score["latency_ms"], how="measured"))
     )
@@ -95,6 +102,7 @@ def test_runners_up_by_mcnemar(draw_run: Make, facts_of: Make, with_images: Make
         only = int((first & ~second).sum()), int((second & ~first).sum())
         p = binomtest(only[0], sum(only)).pvalue if sum(only) else 1.0
         assert bool(having(told, f"to trial {other.result.trial} is shown")) == (p >= 0.05)
+    assert not [one for one in having(told, "No difference") if re.search(r"-\d", one)]  # a hyphen is no minus
 
 
 def test_doubtful_members_of_the_front(draw_run: Make, facts_of: Make, with_images: Make) -> None:
@@ -116,7 +124,16 @@ def test_axes_that_say_the_same(draw_run: Make, facts_of: Make) -> None:
     """In drawn runs memory follows size by a formula: rho is 1; top-1 does not."""
     told = claims(facts_of(draw_run(60)))
     (claim,) = [claim for claim in told if "not independent reasons" in claim]
-    assert claim.startswith("Size and memory are") and "rho 1.00" in told[claim]
+    assert claim.startswith("Size and memory are") and "rho 1.00" in told[claim] and "over 60 packages" in told[claim]
+
+
+def test_axes_are_correlated_over_the_packages_with_every_reading(result_at: Make, run_of: Make) -> None:
+    points = [(0.5 + n / 100, 1.0 + n, 1e6 + n, 1e6 + n, 1.0 + (n * 7) % 10) for n in range(10)]
+    run = run_of(tuple(result_at(n, p, ("energy_mj",) if n > 6 else ()) for n, p in enumerate(points)))
+    chain = [[0.0] * 5 for _ in range(5)]
+    chain[1][2], chain[2][3], chain[1][3] = 0.97, 0.96, 0.91  # alike one after the other, not from end to end
+    (one,) = [one for one in limitations(run, None, {}, None, chain, None) if "not independent" in one.claim]
+    assert "over 7 packages" in one.because and "at least 0.91" in one.because
 
 
 def test_untried_candidates_as_the_log_has_them(draw_run: Make, facts_of: Make, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ import pytest
 from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.figures import SCALES, figure
+from coreml_pareto.search.report import sections
 from coreml_pareto.search.report.facts import Facts
+from coreml_pareto.search.report.limitations import Limitation
 from coreml_pareto.search.report.page import MATRIX, OPEN, page, write_page
 from coreml_pareto.search.run import Result, Run
 
@@ -135,7 +137,25 @@ def test_what_is_recommended_and_why(draw_run: Make, facts_of: Make) -> None:
 
 def test_nothing_fits(draw_run: Make, facts_of: Make) -> None:
     text = "".join(Reader(page(facts_of(draw_run(12, limits={"size": 1.0})))).texts)
-    assert "No package keeps the limits" in text and "would admit trial" in text and "Five anchors" not in text
+    assert "No package keeps the limits" in text and "would admit trial" in text and "Anchors side by side" not in text
+    assert "estimated for iPhone 15 Pro" in text  # of the packages on the charts
+
+
+def test_no_package_at_all_is_not_blamed_on_limits(draw_run: Make, facts_of: Make) -> None:
+    text = "".join(Reader(page(facts_of(draw_run(0)))).texts)
+    assert "No package came out of this search" in text and "keeps the limits" not in text
+
+
+def test_an_axis_without_readings_has_no_anchor(result_at: Make, run_of: Make, facts_of: Make) -> None:
+    run = run_of(tuple(result_at(n, (0.9 - n / 10, 1.0, 1e6 - n, 1e6, 1.0), ("energy_mj",)) for n in range(2)))
+    assert [anchor.name for anchor in facts_of(run).anchors] == ["most accurate", "fastest", "smallest", "balanced"]
+
+
+def test_notes_name_what_the_page_has(draw_run: Make, facts_of: Make, with_images: Make) -> None:
+    facts = facts_of(with_images(draw_run(40)))
+    text = "".join(Reader(page(facts)).texts)
+    assert "On drawn fronts: of 1,000 draws" in text and "front %:" not in text
+    assert "at least 5 packages" in sections.importance_note(facts)  # of 40 the best tenth is four
 
 
 @pytest.mark.parametrize(("count", "matrix"), [(2, True), (MATRIX, True), (MATRIX + 1, False), (1000, False)])
@@ -163,6 +183,8 @@ def test_names_stay_text(draw_run: Make, facts_of: Make) -> None:
     reader = Reader(page(evil))
     text = "".join([*reader.texts, reader.scripts[0]])
     assert "\u202e" not in text and "מילה" in text  # what turns a line goes, letters stay
+    reserved = replace(evil, limitations=(Limitation("So.", f"Not {HOSTILE[5]}: `a {HOSTILE[0]}`."),))
+    assert "\u202e" not in page(reserved) and HOSTILE[0] not in page(reserved)
 
 
 def test_nothing_is_executed_in_a_browser(draw_run: Make, facts_of: Make, browser: str, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 import sys
 import warnings
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ from coreml_pareto.search.inspection import Bytes, Inspection, Row
 from coreml_pareto.search.report.class_prints import MATRIX
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.ink import printable
-from coreml_pareto.search.report.paper import TEMPLATE, Paper, Section, Shots, Words, breakable, compiled, lay_out
+from coreml_pareto.search.report.paper import TEMPLATE, Grid, Paper, Section, Shots, Words, breakable, compiled, lay_out
 from coreml_pareto.search.report.pdf import ROWS, front_rows, paper_of, write_pdf
 from coreml_pareto.spaces.errors import UserError
 
@@ -121,6 +122,35 @@ def test_data_reaches_the_template_as_strings(tmp_path: Path) -> None:
     lay_out(paper, tmp_path)
     assert json.loads((tmp_path / "data.json").read_text())["cover"][0]["text"] == "*a* #b $c$ �"
     assert headings(*asked(paper, tmp_path, "heading")) == ["= <h>"]
+
+
+def test_where_a_command_may_break_nothing_is_copied() -> None:
+    """A shell would take a character without width for a part of the name."""
+    told = "`coreml-pareto compare /data/runs/of/a/long/name:11 b`"
+    content = compiled(Paper("Kind", "title", None, "2026", "about", (Words(told),), ()))
+    streams = re.findall(rb"stream\r?\n(.*?)\r?\nendstream", content, re.DOTALL)
+    shown = b"".join(map(_unpacked, streams))
+    assert (
+        b"beginbfchar" in shown and b"200B" not in shown.upper()
+    )  # what the letters stand for, for those who copy them
+
+
+def _unpacked(stream: bytes) -> bytes:
+    try:
+        return zlib.decompress(stream)
+    except zlib.error:  # a picture, a font
+        return b""
+
+
+def test_a_word_longer_than_pages_is_broken() -> None:
+    assert pages(compiled(Paper("Kind", "title", None, "2026", "about", (Words("x" * 12000),), ()))) > 1
+
+
+def test_differences_have_a_sign_for_minus(draw_facts: Callable[..., Facts]) -> None:
+    facts = replace(draw_facts(12), correlations=((1.0, -0.5, -0.001, 0.0, 0.0),) * 5)
+    grids = [part for section in paper_of(facts).sections for part in section.parts if isinstance(part, Grid)]
+    (table,) = [grid for grid in grids if grid.caption.startswith("Do the axes")]
+    assert table.rows[0][1:4] == ("+1.00", "−0.50", "+0.00")
 
 
 def test_long_words_may_break_and_keep_their_letters() -> None:

@@ -17,7 +17,7 @@ from coreml_pareto.search.report.class_prints import BARS, BEST, PAIRS, class_pr
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.ink import svg
 from coreml_pareto.search.report.labels import name_box
-from coreml_pareto.search.report.pictures import ClassAccuracy
+from coreml_pareto.search.report.pictures import ClassAccuracy, Pictures
 from coreml_pareto.search.report.prints import anchors_print, growth_print, importance_print, pareto_print, plottable
 from coreml_pareto.search.report.volume import Growth
 from coreml_pareto.search.run import Result, Run
@@ -159,6 +159,12 @@ def test_of_a_thousand_classes_the_worst_pairs_and_the_extremes_are_shown(draw_f
     assert max(figure.get_size_inches()) < 9
     worst, best = extremes(pictures.by_class)
     assert max(one.value for one in worst) <= min(one.value for one in best) and len(best) == BEST
+
+
+def test_one_class_between_the_extremes_is_one() -> None:
+    confusion = np.eye(BARS + 1, dtype=np.int64)
+    pictures = Pictures("test", "", tuple(f"c{i}" for i in range(BARS + 1)), confusion, ())
+    assert "1 class between" in {text.get_text() for text in class_print(pictures).axes[0].texts}
 
 
 def test_few_classes_are_all_shown_the_worst_first() -> None:

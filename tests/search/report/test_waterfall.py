@@ -77,6 +77,15 @@ def test_better_and_worse_have_their_colours_and_signs(found: Ablation) -> None:
             assert text.startswith("+" if length > 0 else "−")
 
 
+@pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 3)])
+def test_amounts_are_written_within_the_axes(found: Ablation, seeds: tuple[int, ...]) -> None:
+    """Of two seeds the intervals are wide; an amount stands at their end, and is not drawn outside."""
+    figure = waterfall_figure(Ablation(found.design, seeds, found.scores), "birds")
+    for text in (trace for trace in figure.data if trace.mode == "text"):
+        axis = figure.layout["xaxis" + text.xaxis.removeprefix("x")]
+        assert max(text.x) < axis.range[1]
+
+
 def test_names_are_text(found: Ablation, tmp_path: Path) -> None:
     figure = waterfall_figure(found, HOSTILE)
     assert "&lt;script&gt;" in figure.layout.title.text and "<script>" not in figure.layout.title.text

@@ -24,7 +24,7 @@ struct MeasurementsFile: FileDocument, Transferable {
     }
 
     static var transferRepresentation: some TransferRepresentation {
-        DataRepresentation(exportedContentType: .json) { file in
+        DataRepresentation(exportedContentType: .json) { (file: MeasurementsFile) in
             file.data
         }
         .suggestedFileName(name)

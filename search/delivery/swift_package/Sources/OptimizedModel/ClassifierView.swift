@@ -38,24 +38,28 @@ public struct ClassifierView: View {
                 }
             }
         }
-        .task { await classify { try await manager.load() } }
-        .task(id: item) { await classify { try await open() } }
+        .task { await attempt { try await manager.load() } }
+        .task(id: item) { await attempt { try await open() } }
     }
 
     private func open() async throws {
-        guard let data = try await item?.loadTransferable(type: Data.self) else { return }
+        guard let item else { return }
+        prediction = nil
+        problem = nil
+        guard let data = try await item.loadTransferable(type: Data.self) else { return }
         let file = FileManager.default.temporaryDirectory.appending(path: UUID().uuidString)
         defer { try? FileManager.default.removeItem(at: file) }
         try data.write(to: file)
-        prediction = try await manager.predict(contentsOf: file)
+        let found = try await manager.predict(contentsOf: file)
+        if !Task.isCancelled { prediction = found }
     }
 
-    private func classify(_ work: @MainActor () async throws -> Void) async {
+    /// A photograph that was left for another one says nothing any more.
+    private func attempt(_ work: @MainActor () async throws -> Void) async {
         do {
             try await work()
-            problem = nil
         } catch {
-            problem = error.localizedDescription
+            if !Task.isCancelled { problem = error.localizedDescription }
         }
     }
 }

@@ -9,7 +9,9 @@ struct LoadedModel {
     private let input: String
     private let probabilities: String
 
-    init(compiled: URL, units: ComputeUnits) throws(OptimizedModelError) {
+    /// - Parameter labels: as they were delivered. Apple documents `classLabels` for classifiers, not that every system
+    ///   fills it for ML programs; so it is not relied on, and each answer is held against these.
+    init(compiled: URL, units: ComputeUnits, labels: [String]) throws(OptimizedModelError) {
         do {
             model = try MLModel(contentsOf: compiled, configuration: units.configuration)
         } catch {
@@ -22,9 +24,6 @@ struct LoadedModel {
         }
         guard let probabilities = description.predictedProbabilitiesName else {
             throw OptimizedModelError.unexpectedModel(reason: "it gives no probabilities")
-        }
-        guard let labels = description.classLabels as? [String], !labels.isEmpty else {
-            throw OptimizedModelError.unexpectedModel(reason: "its labels are no texts")
         }
         (self.input, self.probabilities, self.labels) = (input, probabilities, labels)
     }
@@ -66,7 +65,7 @@ struct LoadedModel {
     private func prediction(from answer: any MLFeatureProvider) throws(OptimizedModelError) -> Prediction {
         let found = answer.featureValue(for: probabilities)?.dictionaryValue ?? [:]
         let values = labels.map { LabelProbability(label: $0, probability: found[$0]?.doubleValue ?? .nan) }
-        guard let prediction = Prediction(values) else {
+        guard found.count == labels.count, let prediction = Prediction(values) else {
             throw OptimizedModelError.unexpectedModel(reason: "it did not answer with a probability for each label")
         }
         return prediction

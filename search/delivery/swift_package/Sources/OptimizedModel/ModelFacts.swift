@@ -1,15 +1,18 @@
 import CoreGraphics
 import Foundation
 
-/// What `optimized_model.json` says of the model. Its labels are not here: the model carries them itself.
+/// What `optimized_model.json` says of the model.
 struct ModelFacts: Codable, Sendable, Equatable {
     let digest: String
     let computeUnits: ComputeUnits
+    /// In the order of the model, which carries them, too.
+    let labels: [String]
     let preprocessing: InputRule
 
     enum CodingKeys: String, CodingKey {
         case digest = "digest"
         case computeUnits = "compute_units"
+        case labels = "labels"
         case preprocessing = "preprocessing"
     }
 }

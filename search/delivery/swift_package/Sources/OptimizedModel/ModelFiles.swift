@@ -50,8 +50,13 @@ public struct ModelFiles: Sendable {
             try FileManager.default.createDirectory(
                 at: place.deletingLastPathComponent(), withIntermediateDirectories: true
             )
-            if exists(place) { try FileManager.default.removeItem(at: place) }
-            try FileManager.default.moveItem(at: temporary, to: place)
+            try? FileManager.default.removeItem(at: place)
+            do {
+                try FileManager.default.moveItem(at: temporary, to: place)
+            } catch _ where exists(place) {
+                // Another manager compiled it meanwhile; what it has put there is as good.
+                try? FileManager.default.removeItem(at: temporary)
+            }
         } catch {
             throw OptimizedModelError.compilation(reason: error.localizedDescription)
         }

@@ -53,7 +53,7 @@ actor ModelRunner {
         do throws(OptimizedModelError) {
             let found = try files.get()
             let facts = try found.facts().get()
-            loaded = try await opened(found, on: units ?? facts.computeUnits)
+            loaded = try await opened(found, facts)
             timesLoaded += 1
             return nil
         } catch {
@@ -62,14 +62,15 @@ actor ModelRunner {
     }
 
     /// A compiled model that was kept may be damaged, or of an older system: then it is compiled once more.
-    private func opened(_ files: ModelFiles, on units: ComputeUnits) async throws(OptimizedModelError) -> LoadedModel {
+    private func opened(_ files: ModelFiles, _ facts: ModelFacts) async throws(OptimizedModelError) -> LoadedModel {
+        let units = self.units ?? facts.computeUnits
         let place = try await files.compiled()
         do throws(OptimizedModelError) {
-            return try LoadedModel(compiled: place.url, units: units)
+            return try LoadedModel(compiled: place.url, units: units, labels: facts.labels)
         } catch {
             if !place.isKept { throw error }
         }
         let anew = try await files.compiledAnew()
-        return try LoadedModel(compiled: anew.url, units: units)
+        return try LoadedModel(compiled: anew.url, units: units, labels: facts.labels)
     }
 }

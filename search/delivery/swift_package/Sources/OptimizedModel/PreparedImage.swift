@@ -10,11 +10,12 @@ import ImageIO
 public struct PreparedImage: Sendable, Equatable {
     /// Width and height in pixels.
     public let side: Int
-    /// Blue, green, red and one unused byte for each pixel, row by row without padding.
+    /// Blue, green, red and 255 for each pixel, row by row without padding: a reader that takes the fourth byte for an
+    /// alpha sees an opaque picture.
     let bytes: [UInt8]
 
-    /// Draw the rule's part of a picture as a square, transparency on white. Colour profiles are ignored: the training
-    /// read the numbers as they stand in the file, too.
+    /// Draw the rule's part of a picture as a square, transparency on white. Profiles of RGB pictures are ignored: the
+    /// training read the numbers as they stand in the file, too.
     ///
     /// A picture that has the size already is taken pixel by pixel. All others are resampled by Core Graphics, whose
     /// filter is not Pillow's of the training; what that does to the answers, the checklist of the guide measures.
@@ -34,8 +35,14 @@ public struct PreparedImage: Sendable, Equatable {
         guard let drawn = context.data else {
             throw OptimizedModelError.unreadableImage(reason: "Core Graphics keeps no pixels of it")
         }
+        var pixels = withExtendedLifetime(context) {  // the memory is the context's
+            Array(UnsafeRawBufferPointer(start: drawn, count: 4 * rule.resolution * rule.resolution))
+        }
+        for unused in stride(from: 3, to: pixels.count, by: 4) {
+            pixels[unused] = 255
+        }
         side = rule.resolution
-        bytes = Array(UnsafeRawBufferPointer(start: drawn, count: 4 * rule.resolution * rule.resolution))
+        bytes = pixels
     }
 
     /// Red, green and blue of each pixel, row by row.

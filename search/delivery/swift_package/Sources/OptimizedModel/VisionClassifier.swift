@@ -25,7 +25,8 @@ public final class VisionClassifier {
         let files = try ModelFiles.inPackage().get()
         let facts = try files.facts().get()
         let place = try await files.compiled()
-        let loaded = try LoadedModel(compiled: place.url, units: computeUnits ?? facts.computeUnits)
+        let units = computeUnits ?? facts.computeUnits
+        let loaded = try LoadedModel(compiled: place.url, units: units, labels: facts.labels)
         return try VisionClassifier(loaded, rule: facts.preprocessing)
     }
 

@@ -24,8 +24,16 @@ struct Golden: Decodable, Sendable {
         try JSONDecoder().decode(Golden.self, from: try Data(contentsOf: try folder().appending(path: "golden.json")))
     }
 
+    /// Where the samples lie: in the package's own tests, or in those of an app, where Xcode may leave their folder out.
     static func folder() throws -> URL {
-        try XCTUnwrap(Bundle.module.url(forResource: "Golden", withExtension: nil))
+        #if SWIFT_PACKAGE
+        let bundle = Bundle.module
+        #else
+        let bundle = Bundle(for: GoldenTests.self)
+        #endif
+        let inside = bundle.url(forResource: "golden", withExtension: "json", subdirectory: "Golden")
+        let file = try XCTUnwrap(inside ?? bundle.url(forResource: "golden", withExtension: "json"))
+        return file.deletingLastPathComponent()
     }
 }
 

@@ -28,6 +28,21 @@ final class ManagerTests: XCTestCase {
         XCTAssertEqual(labels, try Golden.read().labels)
     }
 
+    func testTwoThatCompileAtOnceBothGetAModel() async throws {
+        let files = try ModelFiles.inPackage().get()
+        let places = try await withThrowingTaskGroup(of: URL.self) { group -> Set<URL> in
+            for _ in 0..<2 {
+                group.addTask { try await files.compiledAnew().url }
+            }
+            var found: Set<URL> = []
+            for try await place in group {
+                found.insert(place)
+            }
+            return found
+        }
+        XCTAssertEqual(places.count, 1)
+    }
+
     func testAMissingModelIsToldAndTriedAgain() async throws {
         let gone = ModelRunner(files: .failure(.resourceMissing(name: "Model")), units: nil)
         for _ in 0..<2 {

@@ -17,8 +17,9 @@ final class PerformanceTests: XCTestCase {
     func testFiftyPredictions() throws {
         let sample = try XCTUnwrap(try Golden.read().samples.first)
         let prepared = try OptimizedModelManager().prepare(try sample.picture().image)
-        let units = try ModelFiles.inPackage().get().facts().get().computeUnits
-        let model = try LoadedModel(compiled: try XCTUnwrap(compiled), units: units)
+        let facts = try ModelFiles.inPackage().get().facts().get()
+        let place = try XCTUnwrap(compiled)
+        let model = try LoadedModel(compiled: place, units: facts.computeUnits, labels: facts.labels)
         measure(metrics: [XCTClockMetric(), XCTMemoryMetric()]) {
             for _ in 0..<50 {
                 XCTAssertNoThrow(try model.predict(prepared))
