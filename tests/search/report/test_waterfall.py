@@ -81,7 +81,9 @@ def test_better_and_worse_have_their_colours_and_signs(found: Ablation) -> None:
 def test_amounts_are_written_within_the_axes(found: Ablation, seeds: tuple[int, ...]) -> None:
     """Of two seeds the intervals are wide; an amount stands at their end, and is not drawn outside."""
     figure = waterfall_figure(Ablation(found.design, seeds, found.scores), "birds")
-    for text in (trace for trace in figure.data if trace.mode == "text"):
+    texts = list(figure.select_traces(selector={"type": "scatter", "mode": "text"}))
+    assert texts
+    for text in texts:
         axis = figure.layout["xaxis" + text.xaxis.removeprefix("x")]
         assert max(text.x) < axis.range[1]
 
