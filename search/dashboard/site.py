@@ -6,6 +6,10 @@
 | `/api/studies/ID`        | the dashboard's, but for `best_trials`                            |
 | anything else            | the dashboard's                                                   |
 | any method but GET, HEAD | 405: the dashboard has no read-only mode of its own               |
+| another host's name      | 403, where this machine alone is served                           |
+
+A page of another site may let its own name point here once it is open in the browser, and read what only this machine
+should (DNS rebinding); the name that the browser asks for gives it away.
 
 The dashboard calls the front of all trials best, infeasible ones among them; here they are the front that `front` shows.
 The server is the standard library's, with a thread for each request: a page asks for several things at once.
@@ -13,6 +17,7 @@ The server is the standard library's, with a thread for each request: a page ask
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
 import re
@@ -21,6 +26,7 @@ import socketserver
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, final
+from urllib.parse import urlsplit
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.util import FileWrapper
 
@@ -65,23 +71,25 @@ class Packages:
         raise PermissionError("packages are only read here")
 
 
-def site(view: View) -> WSGIApplication:
-    """The whole site as a WSGI application."""
+def site(view: View, *, local: bool) -> WSGIApplication:
+    """The whole site as a WSGI application; `local`: for this machine alone."""
     from optuna_dashboard import wsgi  # type: ignore[import-untyped]
 
     dashboard = wsgi(view, artifact_store=Packages(view))
-    return _Site(view, dashboard)
+    return _Site(view, dashboard, local)
 
 
 @final
 class _Site:
     """Refuses what is no reading, answers what is ours, and hands the rest to the dashboard."""
 
-    def __init__(self, view: View, dashboard: WSGIApplication) -> None:
-        self.view, self.dashboard = view, dashboard
+    def __init__(self, view: View, dashboard: WSGIApplication, local: bool) -> None:
+        self.view, self.dashboard, self.local = view, dashboard, local
         self._best: dict[int, Any] = {}  # as the dashboard told them last, by number
 
     def __call__(self, environ: WSGIEnvironment, start: StartResponse) -> Iterable[bytes]:
+        if self.local and not is_local(_asked(environ)):
+            return _plain(start, HTTPStatus.FORBIDDEN, "This page is for this machine alone: ask for it as localhost.")
         path = environ.get("PATH_INFO", "").rstrip("/")
         if environ["REQUEST_METHOD"] not in READS:
             return _plain(
@@ -129,6 +137,22 @@ class _Site:
             known |= {trial["number"]: trial for trial in json.loads(_Answer(self.dashboard, before).body)["trials"]}
         self._best = {number: known[number] for number in wanted if number in known}
         return list(self._best.values())
+
+
+def is_local(host: str) -> bool:
+    """Whether a name or address means the machine that it is used on."""
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _asked(environ: WSGIEnvironment) -> str:
+    """The name that the browser asks for, without its port."""
+    try:
+        return urlsplit(f"//{environ.get('HTTP_HOST', '')}").hostname or ""
+    except ValueError:
+        return ""
 
 
 @final
@@ -202,7 +226,7 @@ def open_server(view: View, host: str, port: int) -> WSGIServer:
     """
     try:
         kind = _Server6 if ":" in host else _Server
-        return make_server(host, port, site(view), server_class=kind, handler_class=_Quiet)
+        return make_server(host, port, site(view, local=is_local(host)), server_class=kind, handler_class=_Quiet)
     except (OSError, OverflowError) as error:
         raise UserError(
             f"The dashboard listens on {host}:{port}, where it cannot ({error}); give another --port, or --port 0 for a free "

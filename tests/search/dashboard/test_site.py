@@ -32,9 +32,12 @@ def _served(folder: Path) -> Iterator[Callable[..., tuple[int, dict[str, str], b
         thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
         thread.start()
 
-        def ask(path: str, method: str = "GET", body: str | None = None) -> tuple[int, dict[str, str], bytes]:
+        def ask(
+            path: str, method: str = "GET", body: str | None = None, **headers: str
+        ) -> tuple[int, dict[str, str], bytes]:
             connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=30)
-            connection.request(method, path, body, {"Accept-Encoding": "identity", "Content-Type": "application/json"})
+            sent = {"Accept-Encoding": "identity", "Content-Type": "application/json"} | headers
+            connection.request(method, path, body, sent)
             answer = connection.getresponse()
             told = answer.status, {name.lower(): value for name, value in answer.getheaders()}, answer.read()
             connection.close()
@@ -65,6 +68,16 @@ def test_the_api_says_which_trials_are_infeasible(recorded: Any) -> None:
         told = _study(ask)
     assert len(told["trials"]) == 7 and _infeasible(told) == recorded.infeasible
     assert {trial["number"] for trial in told["best_trials"]} == recorded.best
+
+
+def test_another_sites_name_is_refused_on_this_machines_own_address(recorded: Any) -> None:
+    with _served(recorded.folder) as ask:
+        for path in ("/api/studies", "/dashboard", "/packages/0.zip"):
+            assert ask(path, Host="evil.example:8080")[0] == ask(path, Host="127.0.0.1.evil.example")[0] == 403
+        for own in ("localhost:8080", "127.0.0.1", "[::1]:8080", "LOCALHOST"):
+            assert ask("/api/studies", Host=own)[0] == 200
+    with open_server(open_view(recorded.folder), "0.0.0.0", 0) as server:
+        assert server.get_app() is not None and not server.get_app().local  # a name of this machine is anybody's guess
 
 
 def test_the_plain_dashboard_takes_infeasible_trials_for_feasible_and_best(recorded: Any) -> None:
