@@ -42,7 +42,7 @@ HERE, NAME = Path(__file__).parent, "search_efficiency"
 STUDIES: dict[str, dict[str, Any]] = {
     "digits": {"data": "digits", "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 12}},
     "cifar10": {
-        "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 9, "images": 2000},
+        "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 3},
     },
 }  # fmt: skip
 COMMON: dict[str, Any] = {
