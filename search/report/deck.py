@@ -325,7 +325,7 @@ def _worst(facts: Facts) -> str:
 
 
 def _search(deck: Deck, facts: Facts) -> None:
-    title = f"{words.many(len(facts.run.results), 'trial')}: {story.ended(facts)}"
+    title = f"{words.many(len(facts.run.results), 'trial')}: {words.ended(facts.run).removesuffix('.')}"
     page = deck.add(title, notes=_notes(facts))
     counts = {story.KINDS[name]: float(count) for name, count in facts.counts.items()}
     page.text(["Trials by how they ended"], Frame(BODY.left, BODY.top, BODY.width, 30), 22, bold=True)

@@ -13,7 +13,7 @@ from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.ink import printable
 from coreml_pareto.search.report.pictures import Photograph
 from coreml_pareto.search.report.sections import Cell
-from coreml_pareto.search.report.words import limits, model_name
+from coreml_pareto.search.report.words import ended, limits, model_name
 
 ACROSS: Final = 4
 """Photographs in a row."""
@@ -51,7 +51,7 @@ def _lines(facts: Facts, photographs: Sequence[str]) -> Iterator[str]:
     yield from _compression(facts)
     yield from _diagnosis(facts)
     yield "\n## Conditions\n"
-    said = [*facts.conditions, sections.ended(facts), *sections.doubts_of(facts), *facts.missing]
+    said = [*facts.conditions, ended(facts.run), *sections.doubts_of(facts), *facts.missing]
     yield from (f"- {_sentence(line)}" for line in said)
 
 

@@ -26,7 +26,7 @@ from coreml_pareto.search.report import findings, sections, story
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.pictures import Photograph, Pictures
 from coreml_pareto.search.report.points import chart_data
-from coreml_pareto.search.report.words import limits, model_name, systems
+from coreml_pareto.search.report.words import ended, limits, model_name, systems
 
 PACKAGE: Final = "coreml_pareto.search.report"
 MATRIX: Final = 30
@@ -60,6 +60,7 @@ def page(facts: Facts) -> str:
         limits=limits(facts.run.limits),
         sections=sections,
         story=story,
+        ended=ended,
         findings=findings,
         states=findings.STATES,
         pictures=facts.pictures,

@@ -111,7 +111,7 @@ def _cover(facts: Facts) -> Iterator[Part]:
         )
         yield Words("What else could be taken, and what it would change:")
         yield Bullets(told)
-    yield Words(f"{story.limits(facts)} {story.ended(facts)}.")
+    yield Words(f"{story.limits(facts)} {words.ended(facts.run)}")
     if (first := _drawable(facts)[:1]) and facts.front:
         yield _chart(facts, first[0], 3.5)
     elif estimates := story.estimates(facts):
@@ -231,7 +231,7 @@ def _reasons(facts: Facts) -> dict[tuple[int, str], str]:
 
 
 def _search(facts: Facts) -> Iterator[Part]:
-    yield Words(f"{words.many(len(facts.run.results), 'trial')}: {story.ended(facts)}.", "label")
+    yield Words(f"{words.many(len(facts.run.results), 'trial')}: {words.ended(facts.run)}", "label")
     if facts.correlations is not None:  # a table fills what is left of a page, a chart may begin the next one
         yield _correlations(facts)
     if facts.growth is not None and facts.front and len(facts.growth.points) > 1:

@@ -101,16 +101,6 @@ def side_by_side(results: Sequence[Result], facts: Facts) -> list[Line]:
     return [line for line in lines if any(cell.text != NOTHING for cell in line.cells)]
 
 
-def ended(facts: Facts) -> str:
-    """`26 packages from 9 trained networks, 3 candidates over a limit and not trained, 1 failed.`"""
-    counts = facts.counts
-    parts = [f"{many(counts['scored'], 'package')} from {many(facts.trainings, 'trained network')}"]
-    parts += [f"{many(counts['infeasible'], 'candidate')} over a limit and not trained"] if counts["infeasible"] else []
-    parts += [f"{counts['pruned']} stopped early"] if counts["pruned"] else []
-    parts += [f"{counts['failed']} failed"] if counts["failed"] else []
-    return f"{', '.join(parts)}."
-
-
 def doubts_of(facts: Facts) -> list[str]:
     """How sure the front is: shares, validation against test, who has seen the test."""
     return list(doubts(facts.run, facts.front, facts.shares, "On drawn fronts"))
@@ -165,7 +155,7 @@ def importance_note(facts: Facts) -> str:
     return (
         f"PED-ANOVA over {many(len(packages(facts.run)), 'package')} from {many(facts.trainings, 'trained network')}: how "
         f"far a choice among the best tenth (at least {LEAST_BEST} packages) differs from the same choice among all; –: not "
-        "told from chance (chi-squared test, 5 %; packages of one network, or of one training, count once). "
+        "told from chance (chi-squared tests at 5 %, Holm; packages of one network, or of one training, count once). "
         "It describes what was tried here; of choices that were varied together it cannot say which one it was."
     )
 

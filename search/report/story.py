@@ -54,12 +54,6 @@ def limits(facts: Facts) -> str:
     return f"Limits: {words.limits(facts.run.limits)}." if facts.run.limits else "No limits were set."
 
 
-def ended(facts: Facts) -> str:
-    """How the trials ended: `40 scored, 1 failed; 12 networks trained`."""
-    told = ", ".join(f"{count:,} {KINDS[name]}" for name, count in facts.counts.items() if count)
-    return f"{told}; {words.many(facts.trainings, 'network')} trained" if facts.scored else told
-
-
 def estimates(facts: Facts) -> str:
     """One line for every place with estimated figures: whose they are; empty where nothing is estimated."""
     return "; ".join(words.estimated(facts.run.target, [result.score for result in facts.scored]))

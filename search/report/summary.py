@@ -9,10 +9,10 @@ from rich.console import Console
 
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.noise import shares
-from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
+from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.report.doubts import doubted, doubts
 from coreml_pareto.search.report.tables import best_panel, correlation_table, front_table
-from coreml_pareto.search.report.words import conditions, endings, many, refusal
+from coreml_pareto.search.report.words import conditions, ended, endings, refusal
 from coreml_pareto.search.run import Run
 
 
@@ -28,7 +28,7 @@ def print_run(run: Run, console: Console) -> bool:
         return False
     answer, drawn = recommend(run), shares(run)
     if run.scored():
-        say(counts(run))
+        say(ended(run))
     if results := front(run):
         say(front_table(results, run.limits, answer.chosen if isinstance(answer, Recommendation) else None, drawn))
         say(conditions(run, results), style="dim")
@@ -45,17 +45,3 @@ def print_run(run: Run, console: Console) -> bool:
         say("\n".join(refusal(run, answer)))
     say(f"coreml-pareto front {run.folder} · coreml-pareto best {run.folder}", style="dim")
     return isinstance(answer, Recommendation)
-
-
-def counts(run: Run) -> str:
-    """Return one line: packages, trainings, and what else became of the trials."""
-    scored = run.scored()
-    trainings = {(r.candidate.network.digest, r.candidate.recipe.digest) for r in scored}
-    over = sum(1 for result in run.results if isinstance(result.outcome, Infeasible))
-    stopped = sum(1 for result in run.results if isinstance(result.outcome, Pruned))
-    failed = sum(1 for result in run.results if isinstance(result.outcome, Failed))
-    parts = [f"{many(len(scored), 'package')} from {many(len(trainings), 'trained network')}"]
-    parts += [f"{many(over, 'candidate')} over a limit, not trained"] if over else []
-    parts += [f"{stopped} stopped early"] if stopped else []
-    parts += [f"{failed} failed"] if failed else []
-    return ", ".join(parts) + "."

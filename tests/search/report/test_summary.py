@@ -12,7 +12,8 @@ from rich.console import Console
 
 from coreml_pareto.search.choose import Recommendation, recommend
 from coreml_pareto.search.outcome import Failed
-from coreml_pareto.search.report.summary import counts, print_run
+from coreml_pareto.search.report.summary import print_run
+from coreml_pareto.search.report.words import ended
 from coreml_pareto.search.run import Run
 
 
@@ -57,6 +58,6 @@ def test_a_folder_that_looks_like_markup(draw_run: Callable[..., Run], count: in
 
 
 def test_counts(draw_run: Callable[..., Run]) -> None:
-    assert counts(draw_run(3)) == (
+    assert ended(draw_run(3)) == (
         "3 packages from 3 trained networks, 1 candidate over a limit, not trained, 1 failed."
     )
