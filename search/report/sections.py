@@ -15,7 +15,7 @@ from coreml_pareto.search.inspection import Inspection, Row
 from coreml_pareto.search.report.doubts import doubts
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.importance import LEAST_BEST
-from coreml_pareto.search.report.story import NOTHING, Stored, stored
+from coreml_pareto.search.report.story import NOTHING, Stored, called, stored
 from coreml_pareto.search.report.words import many, model_name
 from coreml_pareto.search.run import Result
 from coreml_pareto.spaces.compression import describe, minimum_os
@@ -60,7 +60,7 @@ class Otherwise:
 def key_figures(result: Result) -> list[Line]:
     """The five objectives of a package, those it has a reading for."""
     rows = [row for row in OBJECTIVES.values() if row.reading in result.score]
-    return [Line(_noun(row), (_cell(row, result.score[row.reading]),)) for row in rows]
+    return [Line(called(row, (reading := result.score[row.reading])), (_cell(row, reading),)) for row in rows]
 
 
 def test_cell(result: Result) -> Cell:

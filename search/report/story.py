@@ -63,10 +63,10 @@ def tiles(facts: Facts, rows: Sequence[Objective] | None = None) -> tuple[tuple[
     """The recommended package's readings: noun, value, interval and how it was obtained."""
     shown = facts.objectives if rows is None else rows
     known = [(row, facts.score[row.reading]) for row in shown if row.reading in facts.score]
-    return tuple((_noun(row, reading), figure(row.name, reading), _certainty(row, reading)) for row, reading in known)
+    return tuple((called(row, reading), figure(row.name, reading), _certainty(row, reading)) for row, reading in known)
 
 
-def _noun(row: Objective, reading: Reading) -> str:
+def called(row: Objective, reading: Reading) -> str:
     """`validation top-1`: accuracy is of a split."""
     return " ".join([*filter(None, [reading.conditions.get("split")]), SCALES[row.name].noun])
 
