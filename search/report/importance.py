@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import optuna
@@ -123,12 +123,33 @@ def _units(candidates: Sequence[Candidate]) -> list[Units]:
     ]
 
 
+class _OneForAll:
+    """Of a distribution that all trials share: Optuna copies and compares it with each of them, most of the time it takes."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+class _Numbers(_OneForAll, FloatDistribution):
+    pass
+
+
+class _Names(_OneForAll, CategoricalDistribution):
+    pass
+
+
 def _range(values: Sequence[float | str]) -> BaseDistribution:
     """Numbers are ordered, names are not."""
     numbers = [float(value) for value in values if not isinstance(value, str)]
     if numbers:
-        return FloatDistribution(min(numbers), max(numbers))
-    return CategoricalDistribution(sorted({str(value) for value in values}))
+        return _Numbers(min(numbers), max(numbers))
+    return _Names(sorted({str(value) for value in values}))
 
 
 def _varied(packages: Sequence[Knobs]) -> list[Knobs]:
