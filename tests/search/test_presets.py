@@ -19,7 +19,7 @@ from coreml_pareto.search.study import FIXED
 QUICK = {
     "data": "digits",
     "splits": {"limit": 300},
-    "networks": {"width": [0.35], "resolution": [32], "pretrained": False},
+    "networks": {"width": [0.35, 0.5], "resolution": [32], "pretrained": False},
     "distillation": {"teachers": ["none", "mobilenetv3_large"], "teacher_width": 0.35, "teacher_resolution": 32},
     "training": {"epochs": [1], "device": "cpu"},
 }
