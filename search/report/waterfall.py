@@ -7,6 +7,7 @@ its sign written beside it; grey for where the way begins and ends.
 from __future__ import annotations
 
 import html
+import math
 import textwrap
 from collections.abc import Sequence
 from typing import Any, Final
@@ -76,7 +77,8 @@ def caption(found: Ablation) -> str:
     seeds = f"means over {many(len(found.seeds), 'seed')} ({', '.join(map(str, found.seeds))})"
     teacher = ", nor another training of the teacher" if "distillation" in found.design.methods else ""
     ends = (
-        f"95 % intervals over the seeds (Student's t): neither the choice of images nor the error of estimates{teacher}"
+        "95 % intervals over the seeds (Student's t; none where all seeds agree): neither the choice of images nor the error "
+        f"of estimates{teacher}"
     )
     return (
         f"{seeds[0].upper()}{seeds[1:]}; {ends if len(found.seeds) > 1 else 'of one seed nothing is known of the spread'}; "
@@ -235,8 +237,8 @@ def _cell(axis: Objective, shift: Shift) -> str:
 
 
 def _ends(axis: Objective, shift: Shift, say: Any) -> str:
-    """The interval on a second line; none where it has no width."""
-    if shift.low is None or shift.high is None or shift.low == shift.high:
+    """The interval on a second line; none where all seeds agree, which says nothing of others."""
+    if shift.low is None or shift.high is None or math.isclose(shift.low, shift.high, abs_tol=1e-12):
         return ""
     return f"\n{say(axis.name, shift.low)} to {say(axis.name, shift.high)}"
 

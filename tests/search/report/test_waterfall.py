@@ -12,7 +12,8 @@ import plotly.graph_objects as go
 import pytest
 from rich.console import Console
 
-from coreml_pareto.search.ablation import METHODS, Ablation, design
+from coreml_pareto.objectives.catalogue import OBJECTIVES
+from coreml_pareto.search.ablation import METHODS, Ablation, Shift, design
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.figures import SCALES
 from coreml_pareto.search.report.charts import save_figure
@@ -21,6 +22,7 @@ from coreml_pareto.search.report.waterfall import (
     FULL,
     LEVEL,
     WORSE,
+    _cell,
     ablation_tables,
     as_data,
     caption,
@@ -118,3 +120,9 @@ def test_for_machines_the_changes_add_up(found: Ablation) -> None:
         total = sum(step["change"][reading]["value"] for step in told["steps"])
         assert told["baseline"][reading]["value"] + total == pytest.approx(told["full"][reading]["value"])
     assert told["order"] == list(METHODS) and told["seeds"] == [1, 2, 3]
+
+
+def test_seeds_that_agree_show_no_interval() -> None:
+    axis = OBJECTIVES["accuracy"]
+    assert _cell(axis, Shift(-0.149, -0.149 - 1e-17, -0.149 + 3e-17)) == "−14.9"
+    assert _cell(axis, Shift(-0.149, -0.2, -0.1)) == "−14.9\n−20.0 to −10.0"
