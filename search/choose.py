@@ -24,7 +24,7 @@ from coreml_pareto.objectives.energy_ratio import Ratio, ratio
 from coreml_pareto.objectives.paired import Difference as Paired
 from coreml_pareto.objectives.paired import compare
 from coreml_pareto.objectives.reading import Reading, losses
-from coreml_pareto.search.figures import SCALES, amount, figure
+from coreml_pareto.search.figures import SCALES, amount, figure, unsigned
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.relaxation import Limits, NothingFits, fits, nothing_fits
 from coreml_pareto.search.run import Result, Run
@@ -70,8 +70,7 @@ class Difference:
         if self.low is None or self.high is None:
             return said
         ends = sorted(math.copysign(1.0, self.change) * end for end in (self.low, self.high))
-        shown = (f"{round(100 * end, 1) + 0.0:.1f}".replace("-", "−") for end in ends)  # + 0.0: no minus before zero
-        return f"{said} ({' to '.join(shown)})"
+        return f"{said} ({' to '.join(unsigned(100 * end) for end in ends)})"
 
 
 @final

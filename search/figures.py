@@ -68,6 +68,11 @@ def signed(value: float, digits: int = 1) -> str:
     return f"{round(value, digits) + 0.0:+.{digits}f}".replace("-", "−")
 
 
+def unsigned(value: float, digits: int = 1) -> str:
+    """A figure that may lie below zero: `1.2`, `−0.4`, never `−0.0`."""
+    return signed(value, digits).removeprefix("+")
+
+
 def amount(objective: str, change: float) -> str:
     """The size of a difference: `1.2 points of top-1`, `0.31 MB`."""
     return f"{number(objective, abs(change))} {SCALES[objective].difference}"

@@ -81,6 +81,11 @@ class Run:
         """The trials that ended with a package."""
         return tuple(result for result in self.results if isinstance(result.outcome, Scored))
 
+    @property
+    def trainings(self) -> int:
+        """How many networks were trained for the packages."""
+        return len({(r.candidate.network.digest, r.candidate.recipe.digest) for r in self.scored()})
+
 
 def broken(score: Mapping[str, Reading], limits: Mapping[str, float], *, strict: bool = False) -> tuple[str, ...]:
     """Return the objectives whose reading is known and breaks its limit; `strict` tests the interval's worse end."""

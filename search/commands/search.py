@@ -65,17 +65,8 @@ def search_command(
     from coreml_pareto.search.config import load_plan
     from coreml_pareto.search.record import requested_plan
     from coreml_pareto.search.settings import merged, settings_of
-    from coreml_pareto.search.storage.address import check_environment
-    from coreml_pareto.search.storage.machine import host
     from coreml_pareto.spaces.errors import UserError
 
-    limits = {
-        "accuracy": min_top1,
-        "latency": max_latency,
-        "size": max_size,
-        "memory": max_memory,
-        "energy": max_energy,
-    }
     overrides = merged(
         settings_of(settings or ()),
         _given(
@@ -84,7 +75,7 @@ def search_command(
             storage=storage,
             origin=origin,
             strict=strict or None,
-            limits=_given(**limits),
+            limits=_given(accuracy=min_top1, latency=max_latency, size=max_size, memory=max_memory, energy=max_energy),
             target=_given(device=device, os=ios, compute_units=compute_units),
             search=_given(trials=trials, timeout=timeout, workers=workers, seed=seed, finalists=finalists, seeds=seeds),
             splits=_given(seed=seed),
@@ -95,16 +86,24 @@ def search_command(
             "--resume RUN names the study and its folder; leave STUDY and --run out, or leave out --resume."
         )
     plan = load_plan(study, overrides) if resume is None else requested_plan(resume, overrides)
+    _search(plan, _folder(plan, resume or run))
+
+
+def _folder(plan: Plan, named: Path | None) -> Path:
+    """Return the run folder; refuse a study without an end, a storage that cannot be, and folders among the pictures."""
+    from coreml_pareto.search.storage.address import check_environment
+    from coreml_pareto.search.storage.machine import host
+    from coreml_pareto.spaces.errors import UserError
+
     if plan.search.trials is None and plan.search.timeout is None:
         raise UserError("A search needs an end: give --timeout (e.g. 8h), --trials, or both.")
     if plan.storage is not None:
         check_environment(plan.storage)
-    usual = Path("runs") / (plan.name if plan.storage is None else f"{plan.name}-{host()}")
-    folder = resume or run or usual
+    folder = named or Path("runs") / (plan.name if plan.storage is None else f"{plan.name}-{host()}")
     _refuse_inside_data(folder, plan.data, "run folder", "--run")
     if plan.store is not None and "://" not in plan.store:
         _refuse_inside_data(Path(plan.store).expanduser(), plan.data, "store", "--store")
-    _search(plan, folder)
+    return folder
 
 
 def _search(plan: Plan, folder: Path) -> None:

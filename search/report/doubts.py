@@ -8,7 +8,7 @@ from typing import Final
 
 from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.search.choose import Recommendation
-from coreml_pareto.search.figures import interval, number, signed
+from coreml_pareto.search.figures import interval, number, unsigned
 from coreml_pareto.search.gap import Gap, gap
 from coreml_pareto.search.noise import DRAWS, Shares
 from coreml_pareto.search.report.words import many, model_name
@@ -62,7 +62,7 @@ def flattery(found: Gap) -> str:
     points, low, high = (100 * value for value in (found.value, found.low, found.high))
     side = f"{abs(points):.1f} points {'above' if points >= 0 else 'below'} test"
     head = f"Top-1 of the front's {many(found.packages, 'package')}: validation on average {side}"
-    ends = f"(95 %: {signed(low).removeprefix('+')} to {signed(high).removeprefix('+')})"
+    ends = f"(95 %: {unsigned(low)} to {unsigned(high)})"
     if low > 0:
         return (
             f"{head} {ends}: what is chosen by validation is flattered by it (the winner's curse); expect the test's."

@@ -129,11 +129,6 @@ class Facts:
         found = Counter(kind(result.outcome) for result in self.run.results)
         return {name: found[name] for name in ("scored", "infeasible", "pruned", "failed")}
 
-    @cached_property
-    def trainings(self) -> int:
-        """How many networks were trained for the packages."""
-        return len({(r.candidate.network.digest, r.candidate.recipe.digest) for r in self.scored})
-
     @property
     def chosen(self) -> Result | None:
         """The recommended package; None where nothing keeps the limits."""

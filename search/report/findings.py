@@ -10,7 +10,7 @@ from rich.console import Group
 from rich.text import Text
 
 from coreml_pareto.search.diagnosis.finding import Check, Diagnosis, Evidence, Finding
-from coreml_pareto.search.figures import significant
+from coreml_pareto.search.figures import significant, unsigned
 from coreml_pareto.search.report.words import many
 
 COLOURS: Final = {"severe": "bold red", "warning": "yellow", "notice": "cyan"}
@@ -41,8 +41,7 @@ def figure(evidence: Evidence) -> str:
 
 def _number(value: float, unit: str) -> str:
     if unit in ("points", "%"):
-        text = f"{value:.1f}"
-        return "0.0" if float(text) == 0 else text.replace("-", "−")
+        return unsigned(value)
     return f"{value:,.0f}" if float(value).is_integer() else significant(value)
 
 

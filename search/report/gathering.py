@@ -49,7 +49,7 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
     if isinstance(answer, Recommendation):
         answer = doubted(answer, drawn)
     chosen = answer.chosen if isinstance(answer, Recommendation) else None
-    found, correlations = front(run), _correlations(run)
+    found, correlations = front(run), correlation(run.scored(), run.objectives)
     found_gap = gap(found)
     missing: list[str] = []
     program = None if chosen is None else _program(chosen, missing)
@@ -68,7 +68,7 @@ def gather(run: Run, *, title: str | None = None, client: str | None = None, dat
         importances=importances(run),
         growth=growth(run),
         gap=found_gap,
-        correlations=correlations,
+        correlations=None if correlations is None else tuple(tuple(map(float, line)) for line in correlations.rho),
         inspection=inspection,
         uses=() if inspection is None or chosen is None else _uses(inspection, chosen),
         pictures=pictures,
@@ -87,11 +87,6 @@ def _anchors(run: Run) -> Iterator[Anchor]:
             priority == BALANCED or OBJECTIVES[priority].reading in answer.chosen.score
         ):
             yield Anchor(name, priority, answer.chosen, answer.reason)
-
-
-def _correlations(run: Run) -> tuple[tuple[float, ...], ...] | None:
-    known = correlation(run.scored(), run.objectives)
-    return None if known is None else tuple(tuple(map(float, line)) for line in known.rho)
 
 
 def _program(chosen: Result, missing: list[str]) -> Program | None:

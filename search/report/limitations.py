@@ -21,6 +21,7 @@ from coreml_pareto.search.figures import SCALES, figure, interval, signed
 from coreml_pareto.search.gap import Gap
 from coreml_pareto.search.noise import DRAWS, Shares
 from coreml_pareto.search.outcome import Failed
+from coreml_pareto.search.report.correlation import Correlation
 from coreml_pareto.search.report.doubts import CLEAR, flattery, tested
 from coreml_pareto.search.report.pictures import Pictures
 from coreml_pareto.search.report.words import cautions, many
@@ -37,7 +38,6 @@ LEVEL: Final = 0.05
 NAMED: Final = 5
 """Classes named at most."""
 MANY_FAILED: Final = 0.05
-Correlations = Sequence[Sequence[float]] | None
 
 
 @final
@@ -59,7 +59,7 @@ def limitations(
     answer: object,
     found_shares: Shares,
     found_gap: Gap | None,
-    correlations: Correlations,
+    correlations: Correlation | None,
     pictures: Pictures | None,
 ) -> Iterator[Limitation]:
     """Everything that this run leaves open, what weighs most first.
@@ -69,7 +69,7 @@ def limitations(
         answer: the recommendation; anything else where there is none.
         found_shares: of drawn fronts.
         found_gap: validation minus test.
-        correlations: between the run's objectives, as `Facts.correlations`.
+        correlations: between the run's objectives; None where there are too few packages.
         pictures: what the recommended package answered.
     """
     if isinstance(answer, Recommendation):
@@ -87,7 +87,7 @@ def limitations(
     if isinstance(answer, Recommendation):
         yield from _elsewhere(answer.chosen)
     yield from _classes(pictures)
-    yield from _same_axes(run.objectives, correlations, _whole(run))
+    yield from _same_axes(run.objectives, correlations)
     yield from _untried(run)
     yield from _failures(run)
 
@@ -207,10 +207,10 @@ def _classes(pictures: Pictures | None) -> Iterator[Limitation]:
         )
 
 
-def _same_axes(axes: Sequence[Objective], correlations: Correlations, packages: int) -> Iterator[Limitation]:
+def _same_axes(axes: Sequence[Objective], correlations: Correlation | None) -> Iterator[Limitation]:
     if correlations is None:
         return
-    rho = np.asarray(correlations)
+    rho = correlations.rho
     agree = np.triu(rho >= ALIKE, k=1)  # nan is never
     groups, member = connected_components(agree, directed=False)
     for group in range(groups):
@@ -221,14 +221,9 @@ def _same_axes(axes: Sequence[Objective], correlations: Correlations, packages: 
             nouns = _listed([SCALES[axes[place].name].noun for place in places])
             yield Limitation(
                 f"{nouns[0].upper()}{nouns[1:]} are not independent reasons.",
-                f"Their ranks agree over {many(packages, 'package')} (Spearman's rho {least}): what is better "
+                f"Their ranks agree over {many(correlations.packages, 'package')} (Spearman's rho {least}): what is better "
                 "on one is mostly better on the other.",
             )
-
-
-def _whole(run: Run) -> int:
-    """Packages with every reading: those that are correlated."""
-    return sum(all(row.reading in result.score for row in run.objectives) for result in run.scored())
 
 
 def _untried(run: Run) -> Iterator[Limitation]:

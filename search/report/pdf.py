@@ -203,8 +203,8 @@ def _chart_caption(facts: Facts, row: Objective) -> str:
     shown = sum(plottable(result, row) for result in facts.scored)
     on = sum(plottable(result, row) for result in facts.front)
     told = f"Top-1 against {SCALES[row.name].noun}: {words.many(shown, 'package')}, {on} on the front"
-    ringed = facts.chosen is not None and plottable(facts.chosen, row)
-    ring = f"; ringed: trial {facts.chosen.trial}" if facts.chosen is not None and ringed else ""
+    chosen = facts.chosen
+    ring = f"; ringed: trial {chosen.trial}" if chosen is not None and plottable(chosen, row) else ""
     return f"{told}{ring}. Lines through points: intervals. {story.estimates(facts)}"
 
 

@@ -59,8 +59,8 @@ class Otherwise:
 
 def key_figures(result: Result) -> list[Line]:
     """The five objectives of a package, those it has a reading for."""
-    rows = [row for row in OBJECTIVES.values() if row.reading in result.score]
-    return [Line(called(row, (reading := result.score[row.reading])), (_cell(row, reading),)) for row in rows]
+    known = [(row, result.score[row.reading]) for row in OBJECTIVES.values() if row.reading in result.score]
+    return [Line(called(row, reading), (_cell(row, reading),)) for row, reading in known]
 
 
 def test_cell(result: Result) -> Cell:
@@ -153,7 +153,7 @@ def importance_table(facts: Facts) -> list[tuple[str, list[float | None]]]:
 def importance_note(facts: Facts) -> str:
     """What the shares mean, and on what they rest."""
     return (
-        f"PED-ANOVA over {many(len(packages(facts.run)), 'package')} from {many(facts.trainings, 'trained network')}: how "
+        f"PED-ANOVA over {many(len(packages(facts.run)), 'package')} from {many(facts.run.trainings, 'trained network')}: how "
         f"far a choice among the best tenth (at least {LEAST_BEST} packages) differs from the same choice among all; –: not "
         "told from chance (chi-squared tests at 5 %, Holm; packages of one network, or of one training, count once). "
         "It describes what was tried here; of choices that were varied together it cannot say which one it was."

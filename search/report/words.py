@@ -92,12 +92,10 @@ def counted(scores: Sequence[Score]) -> list[str]:
 
 def ended(run: Run) -> str:
     """`26 packages from 9 trained networks, 3 candidates over a limit, not trained, 1 failed.`"""
-    scored = run.scored()
-    trainings = {(r.candidate.network.digest, r.candidate.recipe.digest) for r in scored}
     over, stopped, failed = (
         sum(isinstance(result.outcome, kind) for result in run.results) for kind in (Infeasible, Pruned, Failed)
     )
-    parts = [f"{many(len(scored), 'package')} from {many(len(trainings), 'trained network')}"]
+    parts = [f"{many(len(run.scored()), 'package')} from {many(run.trainings, 'trained network')}"]
     parts += [f"{many(over, 'candidate')} over a limit, not trained"] if over else []
     parts += [f"{stopped} stopped early"] if stopped else []
     parts += [f"{failed} failed"] if failed else []

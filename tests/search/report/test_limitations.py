@@ -18,6 +18,7 @@ from coreml_pareto.objectives.reading import Reading
 from coreml_pareto.search.choose import Recommendation
 from coreml_pareto.search.noise import shares
 from coreml_pareto.search.outcome import Failed, Scored
+from coreml_pareto.search.report.correlation import correlation
 from coreml_pareto.search.report.facts import Facts
 from coreml_pareto.search.report.limitations import limitations
 from coreml_pareto.search.report.pictures import Pictures
@@ -132,7 +133,10 @@ def test_axes_are_correlated_over_the_packages_with_every_reading(result_at: Mak
     run = run_of(tuple(result_at(n, p, ("energy_mj",) if n > 6 else ()) for n, p in enumerate(points)))
     chain = [[0.0] * 5 for _ in range(5)]
     chain[1][2], chain[2][3], chain[1][3] = 0.97, 0.96, 0.91  # alike one after the other, not from end to end
-    (one,) = [one for one in limitations(run, None, {}, None, chain, None) if "not independent" in one.claim]
+    known = correlation(run.scored(), run.objectives)
+    assert known is not None
+    found = limitations(run, None, {}, None, replace(known, rho=np.array(chain)), None)
+    (one,) = [one for one in found if "not independent" in one.claim]
     assert "over 7 packages" in one.because and "at least 0.91" in one.because
 
 
