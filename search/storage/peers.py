@@ -161,7 +161,7 @@ class Peers:
                 who = f"its machine {holder['host']}" if "host" in holder else "whoever asked for it"
                 self._lose(trial, f"{who} gave no sign of life for {lease.EXPIRES:.0f} s")
         found = self._new()
-        self._look()
+        self._look(self._running())
         self._line_up({**seen, **{r.candidate.digest: r for r in found if not self.again(r)}})
         return found
 
@@ -171,8 +171,8 @@ class Peers:
 
     def taken(self, asked: Asked, mine: Collection[Candidate]) -> bool:
         self._keeper.hold(asked.trial._trial_id)
-        self._look()
-        if asked.candidate not in (*mine, *(other.candidate for other in self.elsewhere.values())):
+        self._look(self._running())
+        if asked.candidate not in mine and asked.candidate.digest not in self._busy():
             return False
         self._storage.set_trial_system_attr(asked.trial._trial_id, ASIDE, True)
         return True
@@ -180,9 +180,10 @@ class Peers:
     def left_alone(self, aside: Collection[Asked], mine: Collection[Candidate], seen: Seen) -> Asked | None:
         if not aside:
             return None
-        busy = {*seen, *(candidate.digest for candidate in mine)}
-        busy |= {other.candidate.digest for other in self.elsewhere.values()}
-        waiting = [(trial.number, self._candidate(trial)) for trial in self._running() if trial.system_attrs.get(ASIDE)]
+        running = self._running()
+        self._look(running)
+        busy = {*seen, *(candidate.digest for candidate in mine), *self._busy()}
+        waiting = [(trial.number, self._candidate(trial)) for trial in running if trial.system_attrs.get(ASIDE)]
         for asked in aside:
             lowest = min(
                 (number for number, candidate in waiting if candidate == asked.candidate), default=asked.number
@@ -192,13 +193,28 @@ class Peers:
                 return asked
         return None
 
+    def _busy(self) -> set[str]:
+        """Return what is at work elsewhere, or ended there and was not heard of, by digest.
+
+        In this order, what is at work is looked at before what ended: else a candidate that ends in between is in neither.
+        """
+        at_work = {other.candidate.digest for other in self.elsewhere.values()}
+        return at_work | {candidate.digest for candidate in map(self._candidate, self._unheard()) if candidate}
+
     def heritage(self, asked: Asked, parent: str | None) -> str | None:
-        lost = self._lost.get(asked.candidate.digest)
-        attributes = lost[-1].user_attrs if lost else asked.trial.user_attrs
-        if not lost and AGAIN not in attributes:
+        """Go on as the lost attempt before it, and say of which one: it may have stepped aside for it, or been drawn."""
+        if (lost := self._attempt_before(asked)) is not None:
+            asked.trial.set_user_attr(AGAIN, lost.number)
+        elif AGAIN not in asked.trial.user_attrs:
             return parent
-        found: str | None = attributes.get("parent")
+        found: str | None = (lost or asked.trial).user_attrs.get("parent")
         return found
+
+    def _attempt_before(self, asked: Asked) -> FrozenTrial | None:
+        """Return the latest trial of a candidate that was lost, heard of already or not."""
+        wanted = asked.trial.user_attrs["candidate"]
+        ended = (t for t in reversed(self.study._told()) if t.state == TrialState.FAIL and LOST in t.user_attrs)
+        return next((trial for trial in ended if trial.user_attrs["candidate"] == wanted), None)
 
     def told(self, asked: Asked, number: int) -> None:
         self._keeper.drop(asked.trial._trial_id)
@@ -229,9 +245,7 @@ class Peers:
     def _new(self) -> list[Result]:
         """Return what ended elsewhere and was not heard of, by number; remember what was lost."""
         found = []
-        for trial in self.study._told():
-            if trial.number in self._heard:
-                continue
+        for trial in self._unheard():
             self._heard.add(trial.number)
             if (result := self.study.result(trial)) is not None:
                 if isinstance(result.outcome, Failed) and result.outcome.stage == MACHINE_STAGE:
@@ -239,11 +253,14 @@ class Peers:
                 found.append(result)
         return found
 
-    def _look(self) -> None:
+    def _unheard(self) -> list[FrozenTrial]:
+        return [trial for trial in self.study._told() if trial.number not in self._heard]
+
+    def _look(self, running: Iterable[FrozenTrial]) -> None:
         """See what is at work elsewhere; the mapping stays the same one."""
         held = self._keeper.held
         self.elsewhere.clear()
-        for trial in self._running():
+        for trial in running:
             candidate = self._candidate(trial)
             if candidate is not None and trial._trial_id not in held and not trial.system_attrs.get(ASIDE):
                 self.elsewhere[trial.number] = Elsewhere(trial.number, candidate)

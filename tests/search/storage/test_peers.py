@@ -251,8 +251,9 @@ def test_one_that_stepped_aside_takes_up_what_was_lost(machines: Callable[[str],
     candidate = a.study.space.decode(lambda knob: knob.choices[0])
     for machine in (a, b, c):
         machine.study.enqueue(candidate)
-    (_, taken), (second, aside), (third, too) = a.ask(), b.ask(), c.ask()
+    (first, taken), (second, aside), (third, too) = a.ask(), b.ask(), c.ask()
     assert (taken, aside, too) == (False, True, True)
+    a.study.inherits(first, "0123456789abcdef")
     a.die()
     _silence(clock, b, c)
     b.hear()
@@ -261,8 +262,40 @@ def test_one_that_stepped_aside_takes_up_what_was_lost(machines: Callable[[str],
     assert c.peers.left_alone([third], [], c.seen) is None
     assert b.peers.left_alone([second], [candidate], b.seen) is None  # b has another trial of it at work itself
     assert b.peers.left_alone([second], [], b.seen) is second
+    assert b.peers.heritage(second, None) == "0123456789abcdef"
+    assert b.trials[second.number].user_attrs[AGAIN] == first.number
     c.hear()
     assert c.peers.left_alone([third], [], c.seen) is None  # b is at work on it now
+
+
+def test_what_ended_since_a_machine_last_heard_is_not_evaluated_again(machines: Callable[[str], Machine]) -> None:
+    a, b = machines("a"), machines("b")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    first, _ = a.ask()
+    a.tell(first)
+    second, aside = b.ask()
+    assert second.candidate == candidate and candidate.digest not in b.seen
+    assert aside and b.peers.left_alone([second], [], b.seen) is None
+    assert _numbers(b.hear()) == [first.number]
+
+
+def test_of_two_that_stepped_aside_for_each_other_one_takes_it_up(machines: Callable[[str], Machine]) -> None:
+    """The higher one has not looked since the lower one took it up, nor since it was told."""
+    a, b = machines("a"), machines("b")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    first, second = a.study.ask(), b.study.ask()
+    assert a.peers.taken(first, []) and a.peers.left_alone([first], [], a.seen) is None  # b is at it, for all it knows
+    second.trial.storage.set_trial_system_attr(second.trial._trial_id, ASIDE, True)
+    b.peers._keeper.hold(second.trial._trial_id)
+    b.hear()
+    assert a.peers.left_alone([first], [], a.seen) is first
+    assert b.peers.left_alone([second], [], b.seen) is None
+    a.tell(first)
+    assert b.peers.left_alone([second], [], b.seen) is None
 
 
 def test_one_that_stepped_aside_and_died_was_no_attempt(machines: Callable[[str], Machine], clock: Clock) -> None:
