@@ -26,9 +26,11 @@ from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.store import Store
+from coreml_pareto.search.teaching import teacher_network
 from coreml_pareto.search.trial import Laboratory, open_laboratory
 from coreml_pareto.spaces.candidate import Candidate, Recipe
 from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.counts import count
 from coreml_pareto.spaces.space import Space, choose_from
 
 NAME = "trainings_table"
@@ -158,6 +160,7 @@ def main() -> None:
         data="digits",
         training_threads=1,
         teacher_seconds=taught,
+        teacher_macs=count(teacher_network(plan_of(), "mobilenetv3_large", 10)).macs,
         processes=asked.workers,
     )
     print(RESULTS / f"{NAME}.json")

@@ -160,8 +160,8 @@ class Peers:
                 holder = trial.system_attrs.get(LEASE) or {}
                 who = f"its machine {holder['host']}" if "host" in holder else "whoever asked for it"
                 self._lose(trial, f"{who} gave no sign of life for {lease.EXPIRES:.0f} s")
+        self._look(self._running())  # before what ended: what ends in between must not be in neither
         found = self._new()
-        self._look(self._running())
         self._line_up({**seen, **{r.candidate.digest: r for r in found if not self.again(r)}})
         return found
 

@@ -227,6 +227,27 @@ def test_two_that_clear_up_after_a_third_ask_its_candidate_once(
     assert b.study.waiting() == (asked.candidate,)
 
 
+def test_what_is_lost_while_a_machine_hears_is_at_work_or_lost_for_it(
+    machines: Callable[[str], Machine], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In neither, the budget would have room for another candidate, and the lost one would not be asked again."""
+    a, b, c = machines("a"), machines("b"), machines("c")
+    asked, _ = a.ask()
+    a.die()
+    told = b.study._told
+
+    def and_then_it_is_lost() -> list[Any]:
+        ended = told()
+        monkeypatch.setattr(b.study, "_told", told)
+        _silence(clock, c)
+        c.hear()
+        return ended
+
+    monkeypatch.setattr(b.study, "_told", and_then_it_is_lost)
+    assert not b.hear() and asked.number in b.peers.elsewhere
+    assert _numbers(b.hear()) == [asked.number] and not b.peers.elsewhere
+
+
 def test_who_dies_while_clearing_up_loses_nothing(
     machines: Callable[[str], Machine], clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
