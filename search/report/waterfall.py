@@ -1,7 +1,7 @@
 """What did each method contribute, as a picture and in words?  The way from plain to full, and each method left out.
 
 Colours are those of Okabe and Ito (Color Universal Design, 2008): blue for the better, vermilion for the worse, each with
-its sign written beside it; grey for where the way begins and ends.
+its sign written beside it; grey for where the way begins and ends, and for what the seeds do not tell from no change.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ INK: Final = "#222222"
 FULL: Final = "full recipe"
 _SUBTITLE: Final = (
     "Above: one method at a time, from the plain baseline. Below: what each method changes in the full recipe (that minus the "
-    "recipe without it).<br>Blue: better; vermilion: worse. The axis of top-1 does not begin at 0."
+    "recipe without it).<br>Blue: better; vermilion: worse; grey: no change is within the interval. The axis of top-1 does not "
+    "begin at 0."
 )
 _ROW, _HEAD, _COLUMN, _LABELS = 44, 150, 235, 140
 """Pixels of a bar with its room, of what is above and below the bars, of an axis, of the names on the left."""
@@ -253,6 +254,7 @@ def _signed(axis: Objective, value: float) -> str:
 
 
 def _colour(axis: Objective, shift: Shift) -> str:
-    if shift.value == 0:
+    held = [end for end in (shift.low, shift.value, shift.high) if end is not None]
+    if min(held) <= 0 <= max(held):
         return LEVEL
     return BETTER if (shift.value > 0) == (axis.direction == "maximize") else WORSE

@@ -71,12 +71,20 @@ def test_each_bar_begins_where_the_one_before_ends(found: Ablation) -> None:
         assert level == pytest.approx(bar.x[-1]) and bar.base[-1] == 0
 
 
-def test_better_and_worse_have_their_colours_and_signs(found: Ablation) -> None:
-    for axis, bar in zip(found.axes, _bars(waterfall_figure(found, "birds"))[1::2], strict=True):
-        for length, colour, text in zip(bar.x, bar.marker.color, bar.customdata, strict=True):
+@pytest.mark.parametrize("agree", [True, False])
+def test_better_and_worse_have_their_colours_and_signs(found: Ablation, agree: bool) -> None:
+    """What its interval does not tell from no change has neither colour: of seeds that are drawn at will, every step."""
+    alike = {digest: dict.fromkeys(found.seeds, by_seed[1]) for digest, by_seed in found.scores.items()}
+    figure = waterfall_figure(Ablation(found.design, found.seeds, alike if agree else found.scores), "birds")
+    seen = set()
+    for axis, bar in zip(found.axes, _bars(figure)[1::2], strict=True):
+        rows = zip(bar.x, bar.error_x.array, bar.marker.color, bar.customdata, strict=True)
+        for length, half, colour, text in rows:
             better = (length > 0) == (axis.direction == "maximize")
-            assert colour == (LEVEL if length == 0 else BETTER if better else WORSE)
+            assert colour == (LEVEL if abs(length) <= half else BETTER if better else WORSE)
             assert text.startswith("+" if length > 0 else "−")
+            seen.add(colour)
+    assert seen == ({BETTER, WORSE} if agree else {LEVEL})
 
 
 @pytest.mark.parametrize("seeds", [(1, 2), (1, 2, 3)])
