@@ -153,7 +153,7 @@ Feature = Callable[[Published], float]
 
 
 def _macs(figure: Published) -> float:
-    return _sum(figure, "spatial", "pointwise", "depthwise", "products")
+    return _sum(figure, "spatial", "pointwise", "depthwise")
 
 
 def moved(figure: Published) -> float:

@@ -1,8 +1,8 @@
 """Where does an estimated latency go?  By kind of operation, and the operations that take most.
 
 Nothing is estimated anew: these are the summands of `latency`, so they add up to it. On the Neural Engine every operation
-has its share of the terms of the fit (`devices/fit.py`): arithmetic (spatial, pointwise, depthwise, products), weights,
-and what it reads and writes (activations, spilled, multiplied, arranged). On a GPU or CPU each has arithmetic, weights and
+has its share of the terms of the fit (`devices/fit.py`): arithmetic (spatial, pointwise, depthwise), weights, and
+what it reads and writes (activations, spilled, arranged). On a GPU or CPU each has arithmetic, weights and
 activations. What belongs to no operation is told as such: t0 of every call, and the penalty of programs with operations
 that the Neural Engine does not run.
 """

@@ -54,11 +54,14 @@ class Parts:
 
     @classmethod
     def of(cls, reading: Reading) -> Parts | None:
-        """The parts that a reading carries; None of other units, of measurements, and of what was recorded before."""
+        """The parts that a reading carries; None of other units, of measurements, and of other terms."""
         text = reading.conditions.get(TERMS)
         if text is None:
             return None
-        floor, *work, fallback = (float(part.split()[1]) for part in text.split(", "))
+        told = dict(part.split()[:2] for part in text.split(", "))
+        if tuple(told) != _NAMES:
+            return None
+        floor, *work, fallback = map(float, told.values())
         return cls(floor, tuple(work), fallback)
 
 

@@ -31,7 +31,7 @@ from coreml_pareto.objectives.program.program import VIEWS
 Terms = tuple[float, ...]
 """Amounts in the order of `priors.TERMS`."""
 
-ARITHMETIC = ("spatial", "pointwise", "depthwise", "products")
+ARITHMETIC = ("spatial", "pointwise", "depthwise")
 """The terms that are multiply-accumulates."""
 
 FUSED = frozenset(ELEMENTWISE) | VIEWS | {"batch_norm", "quantize", "dequantize", "classify"}
@@ -150,17 +150,13 @@ def row_terms(cost: Cost, *, eta: float = 0.0) -> Iterator[tuple[str, float]]:
     moved = cost.read_bytes + cost.written_bytes
     if cost.kind in ARRANGING or cost.note == REARRANGED:
         yield "arranged", cost.aligned_bytes / 1e6
-    elif cost.group == "matrix" and not cost.weight_elements:
-        yield "multiplied", moved / 1e6
     elif cost.kind not in FUSED:
         yield "activations", moved / 1e6
         yield "spilled", max(0.0, moved - ON_CHIP_BYTES.value) / 1e6
 
 
 def arithmetic_term(cost: Cost) -> str:
-    """1 x 1 convolutions and products with weights are the same arithmetic."""
-    if cost.group == "matrix":
-        return "pointwise" if cost.weight_elements else "products"
+    """1 x 1 convolutions and matrix products are the same arithmetic."""
     if cost.group == "depthwise":
         return "depthwise"
-    return "pointwise" if cost.kernel == 1 else "spatial"
+    return "pointwise" if cost.group == "matrix" or cost.kernel == 1 else "spatial"

@@ -84,7 +84,10 @@ def test_units_that_may_run_a_program(row, target, compute_units, precision, exp
             {"macs": 10**9, "kind": "linear", "group": "matrix", "weight_elements": 10**6},
             {"pointwise": 1.0, "weights": 2},
         ),
-        ({"macs": 10**9, "kind": "matmul", "group": "matrix", "read_bytes": 10**6}, {"products": 1.0, "multiplied": 1}),
+        (
+            {"macs": 10**9, "kind": "matmul", "group": "matrix", "read_bytes": 10**6},
+            {"pointwise": 1.0, "activations": 1},
+        ),
         ({"kind": "max_pool", "group": "other", "read_bytes": 3 * 10**6}, {"activations": 3, "spilled": 1}),
         ({"kind": "concat", "group": "other", "read_bytes": 10**6}, {"activations": 1}),
         ({"kind": "transpose", "group": "other", "read_bytes": 10**6, "aligned_bytes": 4 * 10**6}, {"arranged": 4}),

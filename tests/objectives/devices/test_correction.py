@@ -265,7 +265,7 @@ def test_a_device_widens_what_the_estimator_knows(target: Callable[..., Target])
         known = doubt(target(), unit)  # type: ignore[arg-type]
         names = ("t0", *priors.TERMS)
         added = own(known) - known
-        first, second = names.index("products"), names.index("multiplied")
+        first, second = names.index("activations"), names.index("spilled")
         assert added[first, second] == pytest.approx(KIND**2) and added[first, 0] == 0.0
         assert added[first, first] == pytest.approx(KIND**2 + OWN**2)
         assert added[first, names.index("weights")] == 0.0 and added[-1].max() == 0.0
