@@ -1,15 +1,17 @@
 """How much do a few measurements of a phone correct its estimates?  Published figures stand in for the phone.
 
 A group is what one stopwatch told of one device (all of them on Core ML's default compute units), with at least ten
-networks. Some of its networks are drawn at random and count as measured, all others are predicted; 100 draws. Two
+networks. Some of its networks are drawn at random and count as measured, all others are predicted; 200 draws. Two
 questions, by `left_out`:
 
-- nothing: the estimator is fitted to everything, the group included. Is the correction ever worse than none? Told is how
-  a draw's mean absolute percentage error (MAPE) on the networks not drawn changes, the median over the draws.
+- nothing: the estimator is fitted to everything, the group included, and the stopwatch counts as the one that it knows. Is
+  the correction ever worse than none? Told is how a draw's mean absolute percentage error (MAPE) on the networks not drawn
+  changes, the median over the draws. And nothing, unsaid: the same, but the stopwatch counts as unknown, as every user's
+  does; what such a correction costs where there is nothing to correct.
 - chip, stopwatch, system: everything that shares the group's is left out of the fit, the group too, as if the phone, its
-  stopwatch or its system had never been published. Is the bias gone (median of log(predicted / published)), do 80 %
-  intervals hold, and how far is the MAPE from that of an estimator which has seen everything, all of the group's other
-  networks too, and not the one that it is asked for?
+  stopwatch or its system had never been published; the stopwatch counts as unknown. Is the bias gone (median of
+  log(predicted / published)), do 80 % intervals hold, and how far is the MAPE from that of an estimator which has seen
+  everything, all of the group's other networks too, and not the one that it is asked for?
 
     python benchmarks/corrections.py
 """
@@ -31,10 +33,12 @@ from coreml_pareto.objectives.devices.correction import Sample, unseen
 from coreml_pareto.objectives.devices.fit import Estimate, Fit, Setting, fit
 from coreml_pareto.objectives.devices.published import XCODE, Published, published
 
-DRAWS, DRAWN = 100, (5, 10, 20)
+DRAWS, DRAWN = 200, (1, 2, 3, 5, 10, 20)
 FEWEST_PREDICTED = 5
+NOTHING, UNSAID = "nothing", "nothing, unsaid"
 LEFT_OUT: Mapping[str, Callable[[Published], object]] = {
-    "nothing": lambda figure: None,
+    NOTHING: lambda figure: None,
+    UNSAID: lambda figure: None,
     "chip": lambda figure: figure.chip,
     "stopwatch": lambda figure: figure.stopwatch,
     "system": lambda figure: figure.os,
@@ -44,10 +48,11 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Phone:
-    """A group's figures, and an estimator that was fitted to `known`."""
+    """A group's figures, and an estimator that was fitted to `known`; a strange stopwatch counts as unknown."""
 
     figures: Sequence[Published]
     known: Sequence[Published]
+    strange: bool = False
 
     @cached_property
     def estimator(self) -> Fit:
@@ -79,11 +84,6 @@ class Phone:
         """Of the parts, as the product tells it to the correction."""
         known = self.estimator.doubt(self.setting)
         return correction.own(correction.strange(known) if self.strange else known)
-
-    @property
-    def strange(self) -> bool:
-        """Whether the group's stopwatch is not known."""
-        return self.setting.stopwatch != self.figures[0].stopwatch
 
     @property
     def uncorrected(self) -> Array:
@@ -120,12 +120,13 @@ def results(group: Sequence[Published]) -> Iterator[dict[str, object]]:
     reference = seen(group)
     for left_out, value_of in LEFT_OUT.items():
         values = {value_of(figure) for figure in group}
-        if left_out != "nothing" and values == {None}:
+        everything = left_out in (NOTHING, UNSAID)
+        if not everything and values == {None}:
             continue  # the publication names no system
-        known = [f for f in published() if left_out == "nothing" or value_of(f) not in values]
+        phone = Phone(group, [f for f in published() if everything or value_of(f) not in values], left_out != NOTHING)
         for count in DRAWN:
             if len({figure.network for figure in group}) >= count + FEWEST_PREDICTED:
-                yield summary(Phone(group, known), left_out, count, reference)
+                yield summary(phone, left_out, count, reference)
 
 
 def summary(phone: Phone, left_out: str, count: int, reference: Array) -> dict[str, object]:

@@ -18,9 +18,9 @@ from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.latency import Shares, unit_milliseconds, unit_shares
 from coreml_pareto.objectives.program import Cost, Program
-from coreml_pareto.objectives.program.costs import JOINING
+from coreml_pareto.objectives.program.costs import JOINING, running
 from coreml_pareto.objectives.program.operations import elementwise, normalization, pooling, quantization, reduction
-from coreml_pareto.objectives.workload import ARITHMETIC, ARRANGING
+from coreml_pareto.objectives.workload import ARITHMETIC, ARRANGING, handed_over
 
 DISPATCH: Final = "dispatch (t0)"
 HANDED_OVER: Final = "off the Neural Engine"
@@ -34,6 +34,7 @@ _BY_KIND: Final[Mapping[str, str]] = {
     **dict.fromkeys(quantization.ROWS, "quantisation and labels"),
     **dict.fromkeys(JOINING, "concatenation and cutting"),
     **dict.fromkeys(ARRANGING, "reshape, transpose, resize"),
+    **dict.fromkeys(("cond", "while_loop"), "control flow"),
 }
 
 
@@ -69,7 +70,8 @@ class Layer:
 class Explanation:
     """An estimate taken apart: `parts` add up to `ms`; `layers` are the most expensive operations.
 
-    `handed_over` names the operations that the Neural Engine is reported not to run, with their reasons.
+    `handed_over` names the operations that the Neural Engine is reported not to run, with their reasons; where another
+    unit runs the whole program, they are why. Empty where the Neural Engine is not allowed, or runs nothing of it.
     """
 
     ms: float
@@ -83,14 +85,14 @@ def explain(program: Program, target: Target, most: int = MOST) -> Explanation:
     """Take the estimated latency of a program on a target apart; UserError for open shapes."""
     subject = Subject(program, target)
     total = unit_milliseconds(subject.costs, target, subject.unit)[0]
-    shares = unit_shares(subject.costs, target, subject.unit)
+    shares, handed = unit_shares(subject.costs, target, subject.unit), handed_over(subject.costs, target)
     layers = sorted(_layers(program, subject.costs, shares, total), key=lambda layer: -layer.ms)
     return Explanation(
         ms=total,
         unit=subject.unit,
-        parts=_parts(subject.costs, shares, total),
+        parts=_parts(subject.costs, shares, total, len(handed)),
         layers=tuple(layer for layer in layers[:most] if layer.ms > 0),
-        handed_over=_handed_over(subject.costs) if shares.fallback else (),
+        handed_over=tuple(f"{cost.name} ({cost.kind}): {cost.off_engine}" for cost in handed),
     )
 
 
@@ -101,13 +103,13 @@ def kind_of(cost: Cost) -> str:
     return _BY_GROUP.get(cost.group) or _BY_KIND.get(cost.kind, "unknown operation")
 
 
-def _parts(costs: Sequence[Cost], shares: Shares, total: float) -> tuple[Part, ...]:
+def _parts(costs: Sequence[Cost], shares: Shares, total: float, handed: int) -> tuple[Part, ...]:
     """The dispatch, the kinds from the most expensive on, the penalty."""
     found: dict[str, list[Mapping[str, float]]] = {}
     for cost, terms in zip(costs, shares.operations, strict=True):
         found.setdefault(kind_of(cost), []).append(terms)
     kinds = sorted((_part(kind, rows, total) for kind, rows in found.items()), key=lambda part: -part.ms)
-    penalty = Part(HANDED_OVER, len(_handed_over(costs)), shares.fallback, shares.fallback / total)
+    penalty = Part(HANDED_OVER, handed, shares.fallback, shares.fallback / total)
     return (Part(DISPATCH, 0, shares.t0, shares.t0 / total), *kinds, *([penalty] if shares.fallback else []))
 
 
@@ -120,13 +122,9 @@ def _part(kind: str, rows: Sequence[Mapping[str, float]], total: float) -> Part:
 
 
 def _layers(program: Program, costs: Sequence[Cost], shares: Shares, total: float) -> list[Layer]:
-    shapes = [operation.outputs[0][1].shape for operation in program.operations if not operation.constexpr]
+    shapes = [operation.outputs[0][1].shape if operation.outputs else () for operation in running(program)]
     times = [sum(terms.values()) for terms in shares.operations]
     return [
         Layer(cost.name, kind_of(cost), cost.kind, shape, ms, ms / total)
         for cost, shape, ms in zip(costs, shapes, times, strict=True)
     ]
-
-
-def _handed_over(costs: Sequence[Cost]) -> tuple[str, ...]:
-    return tuple(f"{cost.name} ({cost.kind}): {cost.off_engine}" for cost in costs if cost.off_engine)

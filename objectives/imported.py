@@ -11,6 +11,7 @@ times counts by its latest.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -44,7 +45,8 @@ class Evidence:
         measured = [record.median_ms for record in self.records.values()]
         samples = [Sample(parts(rows, self.target), ms) for rows, ms in zip(costs, measured, strict=True)]
         widths = sorted(math.sqrt(reading.high / reading.low) for reading in (_estimate(r, self.target) for r in costs))
-        unknown = strange(doubt(self.target, fastest(costs[0], self.target)))
+        (unit, _), *_ = Counter(fastest(rows, self.target) for rows in costs).most_common()  # few may run elsewhere
+        unknown = strange(doubt(self.target, unit))
         return fit(samples, own(unknown), unseen(widths[len(widths) // 2]))
 
 

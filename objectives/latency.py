@@ -9,7 +9,8 @@ published (`devices/latencies.csv`), in which chip, stopwatch and system have ef
 borrow from their neighbours. Of weight-only compression and sparsity the share eta of the saved bytes counts
 (W_eff = W (1 - eta (1 - stored bits / 16))); W8A8 operations take W8A8_TIME of their fp16 time from A16 and M4 on, else
 they count as weight-only int8 (both from Apple's tables, `devices/priors.py`). Operations that the Neural Engine is
-reported not to run (`program/engine.py`) cost a program FALLBACK once. Peak TOPS enter nowhere.
+reported not to run (`program/engine.py`) cost a program FALLBACK once; where another allowed unit then runs the whole
+program faster, it is taken to run there (Core ML's own choice is not published). Peak TOPS enter nowhere.
 
 On GPU and CPU a call, MACs, activation and weight bytes have a price each (RATES, from one published grid and one network
 on Macs), added to the Neural Engine's t0, and the faster of the allowed units counts. Since no published classifier is
@@ -45,7 +46,9 @@ from coreml_pareto.objectives.workload import (
     eta,
     full_weight_bytes,
     gains_from_w8a8,
+    handed_over,
     is_w8a8,
+    off_engine,
     terms,
     units,
 )
@@ -156,20 +159,18 @@ def doubt(target: Target, unit: Unit) -> Array:
 
 
 def _estimate(costs: Sequence[Cost], target: Target) -> Reading:
-    allowed = units(costs, target)
-    if allowed == ("Neural Engine",):
+    unit, parts = fastest(costs, target), {}
+    if unit == "Neural Engine":
         estimate, added = _on_neural_engine(costs, target)
-        parts = {TERMS: Parts(estimate.t0, estimate.parts, added.value).text}
-        times: dict[Unit, tuple[float, float, float]] = {allowed[0]: _added(estimate, added)}
+        parts[TERMS] = Parts(estimate.t0, estimate.parts, added.value).text
+        value, low, high = _added(estimate, added)
     else:
-        parts, times = {}, {unit: unit_milliseconds(costs, target, unit) for unit in allowed}
-    unit = min(times, key=lambda name: times[name][0])
-    value, low, high = times[unit]
+        value, low, high = unit_milliseconds(costs, target, unit)
     return _reading(value, low, high, "estimated", target, unit=unit, **parts, **_assumptions(costs, target, unit))
 
 
 def _on_neural_engine(costs: Sequence[Cost], target: Target) -> tuple[Estimate, priors.Prior]:
-    added = priors.FALLBACK if any(cost.off_engine for cost in costs) else priors.NO_FALLBACK
+    added = priors.FALLBACK if off_engine(costs, target) else priors.NO_FALLBACK
     return _fitted(_engine_terms(costs, target), target), added
 
 
@@ -210,6 +211,11 @@ def _assumptions(costs: Sequence[Cost], target: Target, unit: Unit) -> dict[str,
         told["method"] = (
             "MACs and bytes as on an iPhone 11 Pro, at the level of DenseNet-121 on Macs, assumed here; x/÷6"
         )
+    if rows := handed_over(costs, target):
+        told["assumes"] = (
+            f"the whole program runs on the {unit}: the Neural Engine hands over {_reasons(rows)}, and with "
+            f"{priors.FALLBACK.value:g} ms added takes longer"
+        )
     return told
 
 
@@ -228,9 +234,13 @@ def _engine_assumptions(costs: Sequence[Cost], target: Target) -> dict[str, str]
     }
     if any(is_w8a8(cost) for cost in costs) and not gains_from_w8a8(target, "Neural Engine"):
         told["w8a8"] = f"no gain is published for the {chip}: counted as weight-only int8"
-    if reasons := Counter(f"{cost.off_engine} ({cost.kind})" for cost in costs if cost.off_engine):
-        told["assumes"] = f"the Neural Engine hands over {_counted(reasons)}: {priors.FALLBACK.value:g} ms are added"
+    if rows := off_engine(costs, target):
+        told["assumes"] = f"the Neural Engine hands over {_reasons(rows)}: {priors.FALLBACK.value:g} ms are added"
     return told
+
+
+def _reasons(rows: Iterable[Cost]) -> str:
+    return _counted(Counter(f"{cost.off_engine} ({cost.kind})" for cost in rows))
 
 
 def _unknown(costs: Iterable[Cost]) -> dict[str, str]:

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
-from coreml_pareto.objectives.program import ImageInput, Liveness, Program, Weight, liveness
+from coreml_pareto.objectives.program import ImageInput, Liveness, Program, TensorInput, Weight, liveness
 from coreml_pareto.objectives.reading import Reading
 
 
@@ -76,16 +76,19 @@ def stored_bytes(weights: Sequence[Weight]) -> int:
 
 
 def input_output_bytes(program: Program) -> int:
-    """The picture as BGRA and as fp16 tensor, or the tensor input; probabilities and other outputs."""
-    if isinstance(program.input, ImageInput):
-        channels = 1 if program.input.color_layout.startswith("GRAYSCALE") else 3
-        read = picture_bytes(program) + 2 * channels * program.input.width * program.input.height
-    else:
-        read = program.input.type.nbytes
+    """Pictures as BGRA and as fp16 tensor, or tensor inputs; probabilities and other outputs."""
+    read = sum(map(_input_bytes, program.inputs))
     outputs = {*program.output, *((program.probabilities,) if program.probabilities else ())}
     return read + sum(program.types[name].nbytes for name in outputs if name in program.types)
 
 
+def _input_bytes(feature: ImageInput | TensorInput) -> int:
+    if not isinstance(feature, ImageInput):
+        return feature.type.nbytes
+    channels = 1 if feature.color_layout.startswith("GRAYSCALE") else 3
+    return (4 + 2 * channels) * feature.width * feature.height
+
+
 def picture_bytes(program: Program) -> int:
-    """The picture as it comes, BGRA; nothing where the program takes a tensor."""
-    return 4 * program.input.width * program.input.height if isinstance(program.input, ImageInput) else 0
+    """The pictures as they come, BGRA; nothing where the program takes tensors."""
+    return sum(4 * feature.width * feature.height for feature in program.inputs if isinstance(feature, ImageInput))

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
-How = Literal["exact", "measured", "estimated", "corrected"]
+How = Literal["exact", "measured", "estimated", "corrected", "at least"]
 Direction = Literal["minimize", "maximize"]
 Bound = Literal["max", "min"]
 
@@ -23,8 +23,9 @@ Bound = Literal["max", "min"]
 class Reading:
     """One number about a package: low <= value <= high, all finite, in `unit`.
 
-    `how`: exact (counted), measured (an experiment), estimated (a formula), corrected (an estimate that was fitted to
-    measurements of that device). `conditions` name what the number depends on: data split, device, formula, assumption.
+    `how`: exact (counted), at least (counted in part: value and ends are one bound from below), measured (an experiment),
+    estimated (a formula), corrected (an estimate that was fitted to measurements of that device). `conditions` name what
+    the number depends on: data split, device, formula, assumption.
     """
 
     value: float
@@ -76,6 +77,11 @@ class Axis(Protocol):
 def exact(value: float, unit: str, **conditions: str) -> Reading:
     """A counted number: its interval is a point."""
     return Reading(value, unit, value, value, "exact", conditions)
+
+
+def at_least(value: float, unit: str, **conditions: str) -> Reading:
+    """A number of which a part could be counted: the truth is this or more."""
+    return Reading(value, unit, value, value, "at least", conditions)
 
 
 def score_to_dict(score: Score) -> dict[str, dict[str, Any]]:

@@ -13,7 +13,8 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Subject
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Device, Target
 from coreml_pareto.objectives.latency import Measurement
 from coreml_pareto.objectives.program import Cost, Program, load
-from coreml_pareto.objectives.reading import Reading, exact
+from coreml_pareto.objectives.program.costs import BRANCHES, uncounted
+from coreml_pareto.objectives.reading import Reading, at_least, exact
 from coreml_pareto.objectives.workload import macs
 from coreml_pareto.spaces.errors import UserError
 
@@ -42,8 +43,14 @@ def static_score(program: Program, target: Target, measurement: Measurement | No
 
 
 def counted_macs(costs: Iterable[Cost]) -> Reading:
-    """Multiply-accumulates of one inference."""
-    return exact(macs(costs), "1", counted="convolutions and matrix products, one inference")
+    """Multiply-accumulates of one inference; a bound from below where operations may have some that nobody counts."""
+    rows = list(costs)
+    branches = "; of each cond the dearer branch" if any(cost.kind == BRANCHES for cost in rows) else ""
+    counted = f"convolutions and matrix products, one inference{branches}"
+    if missing := uncounted(rows):
+        names = ", ".join(f"{count} × {kind}" for kind, count in missing.most_common())
+        return at_least(macs(rows), "1", counted=counted, not_counted=names)
+    return exact(macs(rows), "1", counted=counted)
 
 
 def _score(subject: Subject) -> dict[str, Reading]:

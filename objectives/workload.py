@@ -23,6 +23,7 @@ from coreml_pareto.objectives.devices.priors import (
 )
 from coreml_pareto.objectives.program import Cost
 from coreml_pareto.objectives.program.costs import JOINING, REARRANGED
+from coreml_pareto.objectives.program.engine import holds
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.program.operations.resizing import ROWS as RESIZING
 from coreml_pareto.objectives.program.operations.shape import ROWS as SHAPE
@@ -77,20 +78,36 @@ def runs_on_neural_engine(costs: Iterable[Cost]) -> bool:
     """Whether every multiply-accumulate is in a precision of the Neural Engine.
 
     It computes in fp16 and int8; programs with fp32 compute stay on GPU and CPU (Apple, Core ML Tools guide, "Typed
-    execution"). Nothing else of the families found here is known to fall off it.
+    execution"). Single operations that it hands over are told by `off_engine`.
     """
     return all(cost.precision != "fp32" for cost in costs if cost.macs)
 
 
+def off_engine(costs: Iterable[Cost], target: Target) -> tuple[Cost, ...]:
+    """The operations that the target's Neural Engine is reported not to run (`program/engine.py`), used or not."""
+    return tuple(cost for cost in costs if holds(cost.off_engine, target.device.soc))
+
+
+def handed_over(costs: Sequence[Cost], target: Target) -> tuple[Cost, ...]:
+    """Those for which a program would leave the Neural Engine: none where that is not allowed, or runs nothing of it."""
+    return off_engine(costs, target) if _engine_allowed(costs, target) else ()
+
+
 def units(costs: Sequence[Cost], target: Target) -> tuple[Unit, ...]:
-    """The units that may run the whole program under the target's compute units.
+    """The units that may run the program under the target's compute units.
 
     A program that the Neural Engine runs is taken to run there whenever it is allowed: it is the fastest unit on every
-    published classifier, and Core ML's own choice is not published. Single operations that fall back are not modelled.
+    published classifier, and Core ML's own choice is not published. One with operations that it hands over may be faster
+    as a whole on another allowed unit: going there and back has its price (`priors.FALLBACK`).
     """
-    if target.compute_units in ("ALL", "CPU_AND_NE") and runs_on_neural_engine(costs):
-        return ("Neural Engine",)
-    return ("GPU", "CPU") if target.compute_units in ("ALL", "CPU_AND_GPU") else ("CPU",)
+    others: tuple[Unit, ...] = ("GPU", "CPU") if target.compute_units in ("ALL", "CPU_AND_GPU") else ("CPU",)
+    if not _engine_allowed(costs, target):
+        return others
+    return ("Neural Engine", *others) if off_engine(costs, target) else ("Neural Engine",)
+
+
+def _engine_allowed(costs: Sequence[Cost], target: Target) -> bool:
+    return target.compute_units in ("ALL", "CPU_AND_NE") and runs_on_neural_engine(costs)
 
 
 def full_weight_bytes(cost: Cost) -> int:

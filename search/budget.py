@@ -12,7 +12,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import final
 
 import torch
@@ -58,6 +58,18 @@ class PowerLaw:
 
 
 @final
+@dataclass
+class Paces:
+    """What was timed of training steps on this machine; empty where nothing was.
+
+    `backbones` are the laws of the students, `teachers` each teacher's seconds per training image.
+    """
+
+    backbones: dict[str, PowerLaw] = field(default_factory=dict)
+    teachers: dict[str, float] = field(default_factory=dict)
+
+
+@final
 @dataclass(frozen=True)
 class Allowance:
     """Seconds of training: what is `left` of the timeout, the share of `each` training, and what the `first` may take."""
@@ -84,7 +96,9 @@ class Allowance:
         return LEAST_EPOCHS * seconds_per_epoch <= 2 * self.each
 
 
-def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = lambda: 0.0) -> Plan:
+def resolve(
+    plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = lambda: 0.0, paces: Paces | None = None
+) -> Plan:
     """Return the plan with every `auto` decided, and said, and the backbones sorted by how soon a baseline is trained.
 
     Args:
@@ -92,15 +106,16 @@ def resolve(plan: Plan, data: DataSet, say: Say, spent: Callable[[], float] = la
         data: its pictures.
         say: told what is decided.
         spent: gives the seconds of the timeout that are gone.
+        paces: takes up what is timed.
     """
-    plan = suited(plan, data)
+    plan, paces = suited(plan, data), paces or Paces()
     classes = len(data.classes)
     for network in (*plan.space(classes).networks(), *teacher_networks(plan, classes)):
         check_input(network)
     timeout = plan.search.seconds
     if plan.training.epochs == AUTO and timeout is not None:
-        laws = _measure(plan, data, Allowance.of(plan, timeout, spent()))
-        return _fit(plan, data, laws, Allowance.of(plan, timeout, spent()), say)
+        paces.backbones |= _measure(plan, data, Allowance.of(plan, timeout, spent()))
+        return _fit(plan, data, paces, Allowance.of(plan, timeout, spent()), say)
     if plan.training.epochs == AUTO:
         plan = _updated(plan, "training", epochs=(DEFAULT_EPOCHS,))
     return _quickest_first(plan, classes, lambda network: count(network).macs ** EXPONENT)
@@ -111,18 +126,15 @@ def suited(plan: Plan, data: DataSet) -> Plan:
     return _with_batch(_with_resolutions(plan, data), data)
 
 
-def training_seconds(plan: Plan, data: DataSet) -> tuple[Network, float]:
-    """Return the median network of a resolved plan, and for how long it is trained on this machine, measured now."""
-    space = plan.space(len(data.classes))
-    networks = sorted(space.networks(), key=size)
-    median = networks[len(networks) // 2]
-    each = _seconds_per_image(median, plan.training.batch, pick_device(plan.training.device))
-    return median, each * _available(plan, data) * max(space.epochs_of(median.backbone))
-
-
 def seconds_per_epoch(network: Network, plan: Plan, data: DataSet) -> float:
     """Return for how long a network is trained for one epoch on this machine, without a teacher, measured now."""
-    return _seconds_per_image(network, plan.training.batch, pick_device(plan.training.device)) * _available(plan, data)
+    return _seconds_per_image(network, plan.training.batch, pick_device(plan.training.device)) * images_of(plan, data)
+
+
+def fine_tuning(plan: Plan) -> float:
+    """Return how many epochs the packages of one training are fine-tuned, on the average."""
+    asked, further = plan.training.fine_tune_epochs, plan.packages_per_training - 1
+    return statistics.mean(asked) + further * min(asked)  # further packages are fine-tuned as little as may be
 
 
 def baselines(space: Space) -> tuple[Network, ...]:
@@ -154,12 +166,12 @@ def _with_batch(plan: Plan, data: DataSet) -> Plan:
     """Return the batch size that suits the number of images: large ones are faster, small data sets need the steps."""
     if plan.training.batch_size != AUTO:
         return plan
-    return _updated(plan, "training", batch_size=128 if _available(plan, data) >= MANY_IMAGES else 64)
+    return _updated(plan, "training", batch_size=128 if images_of(plan, data) >= MANY_IMAGES else 64)
 
 
-def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], allowance: Allowance, say: Say) -> Plan:
+def _fit(plan: Plan, data: DataSet, paces: Paces, allowance: Allowance, say: Say) -> Plan:
     """Return the plan with epochs, networks and images that the time allows."""
-    classes, available = len(data.classes), _available(plan, data)
+    classes, available, laws = len(data.classes), images_of(plan, data), paces.backbones
     least = min(laws[network.backbone].seconds(network) for network in plan.space(classes).networks())
     images = allowance.images(least, available, classes)
     if images < available:
@@ -176,31 +188,27 @@ def _fit(plan: Plan, data: DataSet, laws: dict[str, PowerLaw], allowance: Allowa
         if gone:
             say(f"Too slow for this timeout, left out of {name}: {', '.join(gone)}.")
     costs = {name: [cost(network) for network in own] for name, own in _by_backbone(plan.space(classes)).items()}
-    epochs = _lengths(costs, allowance, _fine_tuning(plan))
-    minutes = statistics.median(epochs[name] * each for name, own in costs.items() for each in own) / 60
+    epochs = _lengths(costs, allowance, fine_tuning(plan))
     low, high = min(epochs.values()), max(epochs.values())
-    say(
-        f"Planned for the timeout: {low if low == high else f'{low} to {high}'} epochs, by backbone, "
-        f"about {minutes:.1f} min per training (estimated)."
-    )
+    say(f"Planned for the timeout: {low if low == high else f'{low} to {high}'} epochs, by backbone.")
     plan = _quickest_first(_updated(plan, "training", epochs=epochs), classes, cost)
-    return _with_teachers(plan, classes, images, allowance.left, say)
+    return _with_teachers(plan, classes, images, allowance.left, paces, say)
 
 
-def _available(plan: Plan, data: DataSet) -> int:
+def images_of(plan: Plan, data: DataSet) -> int:
+    """Return how many images an epoch has."""
     return min(len(data.train), plan.training.images or len(data.train))
 
 
-def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, say: Say) -> Plan:
+def _with_teachers(plan: Plan, classes: int, images: int, seconds: float, paces: Paces, say: Say) -> Plan:
     """Return the plan with the teachers' epochs; teachers that the time does not allow are left out, and said."""
     teachers = own_teachers(plan)
     if not teachers or plan.distillation.teacher_epochs is not None:
         return plan
     share, device = TEACHER_SHARE * seconds / len(teachers), pick_device(plan.training.device)
-    costs = {
-        name: images * _seconds_per_image(teacher_network(plan, name, classes), plan.training.batch, device)
-        for name in teachers
-    }
+    batch = plan.training.batch
+    paces.teachers |= {n: _seconds_per_image(teacher_network(plan, n, classes), batch, device) for n in teachers}
+    costs = {name: images * paces.teachers[name] for name in teachers}
     slow = [name for name in teachers if costs[name] * LEAST_EPOCHS > 2 * share]
     if slow:
         say(f"Too slow for this timeout, left out of teachers: {', '.join(slow)}.")
@@ -220,12 +228,6 @@ def _by_backbone(space: Space) -> dict[str, list[Network]]:
     for network in sorted(space.networks(), key=size):
         found[network.backbone].append(network)
     return found
-
-
-def _fine_tuning(plan: Plan) -> float:
-    """Return how many epochs the packages of one training are fine-tuned, on the average."""
-    asked, further = plan.training.fine_tune_epochs, plan.packages_per_training - 1
-    return statistics.mean(asked) + further * min(asked)  # further packages are fine-tuned as little as may be
 
 
 def _lengths(costs: dict[str, list[float]], allowance: Allowance, fine_tuning: float) -> dict[str, int]:
@@ -287,7 +289,7 @@ def _measure(plan: Plan, data: DataSet, allowance: Allowance) -> dict[str, Power
     batch, device = plan.training.batch, pick_device(plan.training.device)
     own = _by_backbone(plan.space(len(data.classes)))
     low = {name: _seconds_per_image(networks[0], batch, device) for name, networks in own.items()}
-    images = allowance.images(min(low.values()), _available(plan, data), len(data.classes))
+    images = allowance.images(min(low.values()), images_of(plan, data), len(data.classes))
     laws = {}
     for name, networks in own.items():
         small, large = networks[0], networks[-1]

@@ -5,6 +5,9 @@ training needs the least that any of its packages needs; where it ends is foreto
 ends below that with the stated confidence, and its checkpoint stays: if the curves of later trainings change what is
 foretold, it goes on. Compared is with what was trained on the same rung or a lower one: whoever was trained for longer
 is ahead for that reason.
+
+A curve says nothing of a package that is trained on under its compression. Where the space fine-tunes, any training can
+still yield such packages, so none is stopped; and no package that is fine-tuned itself is spared.
 """
 
 from __future__ import annotations
@@ -25,6 +28,7 @@ from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result, broken
 from coreml_pareto.search.trial import Laboratory
 from coreml_pareto.spaces.candidate import Candidate, Network
+from coreml_pareto.spaces.compression import UNCOMPRESSED
 from coreml_pareto.spaces.space import Space
 
 ACCURACY: Final = OBJECTIVES["accuracy"]
@@ -59,6 +63,8 @@ class Gate:
         self.plan, self.space, self.laboratory, self.images = plan, space, laboratory, images
         self.axes = select(plan.objectives)
         self.active = plan.search.gate and ACCURACY in self.axes
+        compresses = any(compression.scheme not in UNCOMPRESSED for compression in space.compressions)
+        self._fine_tunes = compresses and any(space.fine_tune_epochs)
         self._potential: dict[str, tuple[Score, ...]] = {}
 
     def training(
@@ -66,9 +72,10 @@ class Gate:
     ) -> Pruned | None:
         """Return why a training need not go on, from its top-1 after each epoch; None where it may still win.
 
-        What is fine-tuned afterwards may get better than its curve, and is let through.
+        Where the space fine-tunes some compression, every training goes on, whatever its candidate is stored in: of each a
+        fine-tuned package can still be asked, which may get better than the curve foretells.
         """
-        if not self.active or candidate.compression.fine_tune_epochs:
+        if not self.active or self._fine_tunes:
             return None
         results = tuple(known)
         curves = _curves(results, inherited=parent is not None)

@@ -125,9 +125,7 @@ def bytes_of(program: Program) -> Bytes:
     numbers = _places(constant for weight in program.weights for constant in weight.constants)
     inline = sum(constant.type.nbytes for constant in numbers.values() if constant.offset is None)
     inside = sum(constant.type.nbytes for constant in numbers.values()) - inline
-    every = _places(
-        [*program.constants.values(), *(c for operation in program.operations for c in _constants(operation))]
-    )
+    every = _places([*program.constants.values(), *(c for operation in program.every for c in _constants(operation))])
     constants = sum(c.type.nbytes for place, c in every.items() if c.offset is not None and place not in numbers)
     return Bytes(
         weights=inside,

@@ -103,7 +103,9 @@ def kept_readings(package: Path, costs: Sequence[Cost], target: Any) -> dict[str
     from coreml_pareto.objectives.program import content_digest, load
 
     found = kept_evidence(user_folder(), target)
-    return {} if found is None else readings(content_digest(load(package)), costs, found)
+    if found is None:
+        return {}
+    return readings(content_digest(load(package, any_inputs=True, default_function=True)), costs, found)
 
 
 def kept_evidence(folder: Path, target: Any) -> Evidence | None:

@@ -40,10 +40,12 @@ BUDGET = ("trials", "timeout", "workers", "patience", "finalists", "seeds")
 """Keys of the section `search` that another session of the same run may change."""
 
 
-def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Plan, DataSet, Shelf | None]:
+def prepare(
+    plan: Plan, folder: Path, screen: Screen, clock: Clock, paces: budget.Paces | None = None
+) -> tuple[Plan, DataSet, Shelf | None]:
     """Return the plan with nothing left open, its pictures, and the store that it shares (see `shared`).
 
-    The run folder is made last, when nothing is refused.
+    The run folder is made last, when nothing is refused. `paces` takes up what is timed for the plan.
 
     Raises:
         UserError: bad data, a folder that holds another study, a store that cannot be used, or what no trial could be
@@ -54,7 +56,7 @@ def prepare(plan: Plan, folder: Path, screen: Screen, clock: Clock) -> tuple[Pla
     _check(plan, data.classes)
     _check_calibration(plan, min(len(data.train), plan.training.images or len(data.train)))
     shelf = shared(plan, folder)
-    plan = _resolved(plan, folder, data, screen, clock)
+    plan = _resolved(plan, folder, data, screen, clock, paces)
     return plan, limited(data, plan), shelf
 
 
@@ -108,7 +110,9 @@ def _check(plan: Plan, classes: tuple[str, ...]) -> None:
         check_policy(teachers, plan.networks.pretrained)
 
 
-def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock) -> Plan:
+def _resolved(
+    plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Clock, paces: budget.Paces | None
+) -> Plan:
     """Return the plan with nothing left open: the stored one when the run goes on, a new one otherwise."""
     request = folder / REQUEST
     asked = plan.model_dump(mode="json")
@@ -119,7 +123,7 @@ def _resolved(plan: Plan, folder: Path, data: DataSet, screen: Screen, clock: Cl
         stored = stored.model_copy(update={"search": plan.search, "store": plan.store, "storage": plan.storage})
         return with_terms(stored, terms_of(plan)) if common is None else stored
     plan, origin = _begun_with(plan, folder, data)
-    resolved = common or budget.resolve(plan, data, screen.say, lambda: clock.seconds)
+    resolved = common or budget.resolve(plan, data, screen.say, lambda: clock.seconds, paces)
     folder.mkdir(parents=True, exist_ok=True)
     if origin.folder is not None:
         origin.keep(folder)

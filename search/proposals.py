@@ -11,18 +11,21 @@ lowest rung; after each of those one member of the front is promoted to the next
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import final
+from typing import Final, final
 
+from coreml_pareto.objectives.catalogue import OBJECTIVES
 from coreml_pareto.objectives.pareto import shortlist
-from coreml_pareto.objectives.reading import losses
+from coreml_pareto.objectives.reading import Score, losses
 from coreml_pareto.search import budget
 from coreml_pareto.search.acquisition import Acquisition
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import AUTO, Plan
 from coreml_pareto.search.gate import Gate
+from coreml_pareto.search.history import Key, key_of
 from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.origin import Lesson, Origin
 from coreml_pareto.search.outcome import Pruned, Scored
@@ -35,6 +38,7 @@ from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.distillation import NONE
 from coreml_pareto.spaces.space import RUNG, Space, Value, choose_from
 
+LATENCY: Final = OBJECTIVES["latency"].reading
 PATIENCE = 3
 """Trials that may fail in a row at the start, or repeat each other, before the search looks elsewhere."""
 
@@ -57,6 +61,9 @@ class Proposals:
     seen: Mapping[str, Result]
     running: Mapping[int, Asked | Elsewhere]
     origin: Origin
+    _spared: dict[int, int] = field(default_factory=dict, init=False)
+    """By trial, of how many packages of its training a spared one is known to be spared by: until there is another one
+    its network is not known to reach more, while what it has to beat only grows."""
 
     def missing(self) -> None:
         """Put in line what a kill kept out, of the compressions of the last training."""
@@ -94,13 +101,47 @@ class Proposals:
 
     def _worthwhile(self) -> Candidate | None:
         """Return what may win after all, or what is chosen."""
-        return self._revival() or self._chosen()
+        return self.revival() or self._chosen()
+
+    def revival(self) -> Candidate | None:
+        """Return a candidate that was stopped or spared and may win after all; None where there is none."""
+        at_work = {asked.candidate.digest for asked in self.running.values()}
+        pruned = [(digest, result) for digest, result in self.seen.items() if isinstance(result.outcome, Pruned)]
+        packages = self._packages() if pruned else {}
+        stopped = (result for digest, result in pruned if digest not in at_work)
+        return next((result.candidate for result in stopped if self._may_win(result, packages)), None)
 
     def revived(self, result: Result) -> bool:
-        """Whether a training was stopped that would not be stopped now; of a package that was spared readings are known."""
-        if not isinstance(result.outcome, Pruned) or result.outcome.score or not result.outcome.curve:
+        """Whether a training was stopped that would not be stopped now, or a package spared that would not be spared."""
+        return self._may_win(result, self._packages())
+
+    def _packages(self) -> Mapping[Key, int]:
+        """How many packages of each training are scored."""
+        return Counter(key_of(r.candidate) for r in self.seen.values() if isinstance(r.outcome, Scored))
+
+    def _may_win(self, result: Result, packages: Mapping[Key, int]) -> bool:
+        """Whether the gate stopped a candidate that it would let go on now; of a spared package readings are known."""
+        if not isinstance(result.outcome, Pruned):
             return False
-        return self.gate.training(result.candidate, result.parent, result.outcome.curve, self.seen.values()) is None
+        if result.outcome.score:
+            return self._no_longer_spared(result, result.outcome.score, packages.get(key_of(result.candidate), 0))
+        curve = result.outcome.curve
+        return bool(curve) and self.gate.training(result.candidate, result.parent, curve, self.seen.values()) is None
+
+    def _no_longer_spared(self, result: Result, known: Score, siblings: int) -> bool:
+        """Whether a spared package may win, so many of its network being scored; asked of the gate once for each number.
+
+        Readings that were estimated before the device was measured cannot be compared: the package is judged anew.
+        """
+        latency = known.get(LATENCY)
+        if latency is not None and latency.how == "estimated" and self.laboratory.evidence is not None:
+            return True
+        if self._spared.get(result.trial) == siblings:
+            return False
+        if self.gate.package(result.candidate, known, self.seen.values()) is None:
+            return True
+        self._spared[result.trial] = siblings
+        return False
 
     def rung(self, backbone: str) -> int:
         """Return where a newly drawn network is trained: high where its backbone has no weights to inherit yet."""
@@ -234,11 +275,6 @@ class Proposals:
             RUNG: self.space.ladder[0 if self.plan.search.sampler == AUTO else -1],
         }  # fmt: skip
         return self.space.decode(choose_from(values))
-
-    def _revival(self) -> Candidate | None:
-        at_work = [asked.candidate for asked in self.running.values()]
-        stopped = (result for result in self.seen.values() if result.candidate not in at_work)
-        return next((result.candidate for result in stopped if self.revived(result)), None)
 
     def _within_limits(self, plain: Candidate) -> Candidate:
         """Return a baseline in the first compression that keeps the limits known before training; as it is if none."""

@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 
 from coreml_pareto.objectives.reading import Score
 from coreml_pareto.search.acquisition import Acquisition, Images
+from coreml_pareto.search.budget import Paces
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.crew import Alone, Crew, Finished, Job, Verdict
@@ -26,7 +28,7 @@ from coreml_pareto.search.events import Log, facts_of, read_events, volumes
 from coreml_pareto.search.finalists import Finale
 from coreml_pareto.search.gate import Gate
 from coreml_pareto.search.lineage import parent_of
-from coreml_pareto.search.measurements import kept_evidence
+from coreml_pareto.search.measurements import kept_evidence, remeasured
 from coreml_pareto.search.mending import Mender
 from coreml_pareto.search.noise import shares
 from coreml_pareto.search.origin import Origin
@@ -50,6 +52,7 @@ from coreml_pareto.search.storage.peers import Elsewhere, Nobody, Others, Peers
 from coreml_pareto.search.store import Shelf, Store, watching_the_disk
 from coreml_pareto.search.study import Asked, Study
 from coreml_pareto.search.tested import LOOKS, counted, fact_of, looked, looks
+from coreml_pareto.search.told import MACHINE_STAGE
 from coreml_pareto.search.trial import open_laboratory
 from coreml_pareto.search.workers import share
 from coreml_pareto.search.workers.laboratory import OPENER, Order
@@ -68,9 +71,9 @@ def search(plan: Plan, folder: Path, screen: Screen) -> Run:
         KeyboardInterrupt: Ctrl-C; everything finished is kept, the same command goes on.
     """
     with watching_the_disk(folder):
-        clock = Clock()  # reading the pictures and planning are part of the time that was given
-        plan, data, shared = prepare(plan, folder, screen, clock)
-        foresee(plan, folder, data, screen, clock, shared)
+        clock, paces = Clock(), Paces()  # reading the pictures and planning are part of the time that was given
+        plan, data, shared = prepare(plan, folder, screen, clock, paces)
+        foresee(plan, folder, data, screen, clock, shared, paces)
         plan, storage = begin(plan, folder, screen.say)
         renewed = renew(plan, folder, data, screen, clock, shared) if storage is None else {}
         with closing_storage(storage):
@@ -106,7 +109,8 @@ class _Session:
         self.store = Store(folder / STORE, shared, self._wait, screen.say, parks, self.origin.shelf)
         taken = self.origin.keys(self.space)
         self.laboratory = open_laboratory(plan, data, self.store, self._announce, evidence, taken)
-        self.seen = self.others.known()
+        known = remeasured(self.study.run_of(self.others.known().values()))  # compared with what is read corrected, too
+        self.seen = {result.candidate.digest: result for result in known.results}
         self.running: dict[int, Asked] = {}
         self.at_work: Mapping[int, Asked | Elsewhere] = ChainMap[int, Any](self.running, self.others.elsewhere)
         self.unfinished: list[Asked] = []
@@ -279,12 +283,17 @@ class _Session:
         self._begin_job(asked)
 
     def _begin_job(self, asked: Asked) -> None:
-        """Hand a candidate to the crew."""
+        """Hand a candidate to the crew; one that others took for dead before it began is theirs."""
+        self._hear()  # choosing takes seconds: of a training that ended meanwhile this may be a further package
         known = (*self.seen.values(), *self.origin.results)
         parent = parent_of(asked.candidate, known) if self.plan.training.inherit else None
-        parent = self.others.heritage(asked, parent)
-        self.mender.training(parent)
-        self.study.inherits(asked, parent)
+        try:
+            parent = self.others.heritage(asked, parent)
+            self.mender.training(parent)
+            self.study.inherits(asked, parent)
+        except UpdateFinishedTrialError:
+            self._drop(asked)
+            return
         self.running[asked.number] = asked
         self.crew.assign(Job(asked.number, asked.candidate, parent))
 
@@ -311,8 +320,16 @@ class _Session:
         self._check_start()
         self.proposals.after(result)
 
+    def _drop(self, asked: Asked) -> None:
+        """Leave a trial to the others, who took it for dead and ask its candidate again where that is not told."""
+        lost = Failed(MACHINE_STAGE, "this machine was taken for dead before the trial began")
+        self.log.write("told", trial=asked.number, outcome=kind(lost), **facts_of(lost))
+
     def _hear(self) -> None:
-        """Learn what ended on other machines."""
+        """Learn what ended on other machines, and which of the trials put aside they took for dead."""
+        for asked in self.others.gone(self.aside):
+            self.aside.remove(asked)
+            self._drop(asked)
         for result in self.others.hear(self.seen):
             self.log.write("heard", trial=result.trial, outcome=kind(result.outcome), **facts_of(result.outcome))
             if self.others.again(result) and isinstance(result.outcome, Failed):
@@ -373,7 +390,8 @@ class _Session:
         now, counted, search = self.clock.seconds, self._counted(), self.plan.search
         left = time_left(now, counted, search.trials, search.seconds)
         standing = self.standing
-        return State(standing.counts, counted, search.trials, now, left, standing.front, tuple(self.volumes))
+        volumes, trainings = tuple(self.volumes), standing.trainings
+        return State(standing.counts, counted, search.trials, now, left, standing.front, volumes, trainings)
 
     def _spent(self) -> bool:
         if self.out_of_time:
@@ -383,7 +401,8 @@ class _Session:
             return True
         if self._over():
             return True
-        if len(self.seen) + len(self.at_work) >= self.candidates:
+        at_work = {asked.candidate.digest for asked in self.at_work.values()}  # some of it was stopped before
+        if len(self.seen.keys() | at_work) >= self.candidates and self.proposals.revival() is None:
             if not self.at_work:
                 self.screen.say("Every candidate of the space was evaluated.")
             return True

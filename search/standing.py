@@ -1,4 +1,4 @@
-"""How far is a run?  Trials by outcome, the front so far, and the volume that it dominates.
+"""How far is a run?  Trials by outcome, trainings, the front so far, and the volume that it dominates.
 
 The hypervolume is shown as a share of a box that a run keeps from its first package on: errors from 0 to 1, and on every
 other axis, in log, from a hundredth of the first package's reading up to ten times it. Points below the box count as on
@@ -58,7 +58,7 @@ class Volume:
 
 @final
 class Standing:
-    """A run's counts, front and volume, fed with one result after the other.
+    """A run's counts, trainings, front and volume, fed with one result after the other.
 
     Args:
         run: what is known so far.
@@ -70,6 +70,7 @@ class Standing:
         self.front: Sequence[Result] = choose.front(run)
         self.volume = Volume(run.objectives, first) if first else None
         self._run = replace(run, results=())
+        self._trained = {result.training for result in run.scored()}
         for result in run.scored()[:1]:
             self._found(result)
 
@@ -78,10 +79,16 @@ class Standing:
         self.counts[kind(result.outcome)] += 1
         if not result.score:
             return False
+        self._trained.add(result.training)
         self._found(result)
         before = [kept.trial for kept in self.front]
         self.front = choose.front(replace(self._run, results=(*self.front, result)))
         return [kept.trial for kept in self.front] != before
+
+    @property
+    def trainings(self) -> int:
+        """How many networks were trained for the packages."""
+        return len(self._trained)
 
     @property
     def hypervolume(self) -> float:

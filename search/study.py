@@ -28,8 +28,9 @@ from __future__ import annotations
 import gc
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any, final
@@ -180,16 +181,18 @@ class Study:
     def ask(self, rung: Callable[[str], int] = lambda backbone: 0) -> Asked:
         """Return the next candidate to evaluate; on which rung a backbone's new networks are trained, `rung` says.
 
-        Optuna's TPE keeps away from those that are at work ("constant liar").
+        Optuna's TPE keeps away from those that are at work ("constant liar"). A trial that other machines take for dead
+        while it is drawn is theirs, and another one is asked.
         """
-        drawn = [self.plan.search.seed, self.told() + len(self._running()), *filter(None, [self.machine])]
-        seed = int(digest_of(drawn)[:8], 16)
-        with unexcited():
-            self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
-            trial = self._study.ask()
-            candidate = self.space.decode(lambda knob: _suggest(trial, knob))
-        trial.set_user_attr("candidate", candidate.model_dump(mode="json"))
-        return Asked(trial, candidate)
+        while True:
+            drawn = [self.plan.search.seed, self.told() + len(self._running()), *filter(None, [self.machine])]
+            seed = int(digest_of(drawn)[:8], 16)
+            with suppress(UpdateFinishedTrialError), unexcited():
+                self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
+                trial = self._study.ask()
+                candidate = self.space.decode(partial(_suggest, trial))
+                trial.set_user_attr("candidate", candidate.model_dump(mode="json"))
+                return Asked(trial, candidate)
 
     def inherits(self, asked: Asked, parent: str | None) -> None:
         """Note the training whose weights a trial's training begins with."""
@@ -208,7 +211,7 @@ class Study:
 
     def _lost(self, asked: Asked) -> bool:
         """Whether another machine has taken this one for dead."""
-        return LOST in self._study._storage.get_trial(asked.trial._trial_id).user_attrs
+        return not {LOST, INTERRUPTED}.isdisjoint(self._study._storage.get_trial(asked.trial._trial_id).user_attrs)
 
     def _tell_anew(self, asked: Asked, outcome: Outcome, seconds: float) -> int:
         """Tell what was taken for lost, as another trial, in one commit."""
@@ -346,7 +349,7 @@ class Study:
     def _told(self) -> list[FrozenTrial]:
         """Return the finished trials in their order, interrupted attempts left out."""
         ended = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))
-        return [trial for trial in ended if INTERRUPTED not in trial.user_attrs]
+        return [t for t in ended if t.state == TrialState.COMPLETE or INTERRUPTED not in t.user_attrs]
 
     def _violations(self, score: Mapping[str, Reading], plan: Plan) -> dict[str, float]:
         """Return by what share of its bound each limit is broken: samplers add them up, and bytes would swamp points."""

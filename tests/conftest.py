@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -37,15 +38,20 @@ def browser() -> str:
     return str(found)
 
 
+def _double(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module beside this one."""
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    assert spec is not None and spec.loader is not None
+    double = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, double)  # dataclasses look their module up
+    spec.loader.exec_module(double)
+    return double
+
+
 @pytest.fixture
 def core_ml(monkeypatch: pytest.MonkeyPatch) -> Any:
     """Core ML on a MacBook Air, as far as coremltools can see; what it does is told to this `Behaviour`."""
-    path = Path(__file__).with_name("coreml_double.py")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None and spec.loader is not None
-    double = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, path.stem, double)  # dataclasses look their module up
-    spec.loader.exec_module(double)
+    double = _double("coreml_double", monkeypatch)
     monkeypatch.setitem(sys.modules, "coremltools.libcoremlpython", None)  # undone afterwards
     behaviour = double.Behaviour()
     double.install(behaviour, monkeypatch.setattr)
@@ -62,6 +68,35 @@ def core_ml_apart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
             "import coreml_double as double\n"
             f"double.install(double.Behaviour(**{behaviour!r}))\n"
             "print('noise')\n"
+            "from coreml_pareto.objectives.measuring.worker import main; main(sys.argv[1:])"
+        )
+        monkeypatch.setattr("coreml_pareto.objectives.measuring.worker.COMMAND", (sys.executable, "-c", script))
+
+    return install
+
+
+@pytest.fixture
+def iphone(core_ml: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """iphone(phones=1, failure=None): a made-up iPhone at the cable of the made-up Mac; returns its `Behaviour`."""
+    double = _double("phone_double", monkeypatch)
+
+    def connect(**behaviour: Any) -> Any:
+        told = double.Behaviour(**behaviour)
+        double.install(told, monkeypatch.setattr)
+        return told
+
+    return connect
+
+
+@pytest.fixture
+def iphone_apart(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """The same in the processes that `worker` starts."""
+
+    def install(**behaviour: Any) -> None:
+        script = (
+            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+            "import coreml_double; coreml_double.install(coreml_double.Behaviour())\n"
+            f"import phone_double; phone_double.install(phone_double.Behaviour(**{behaviour!r}))\n"
             "from coreml_pareto.objectives.measuring.worker import main; main(sys.argv[1:])"
         )
         monkeypatch.setattr("coreml_pareto.objectives.measuring.worker.COMMAND", (sys.executable, "-c", script))

@@ -5,23 +5,23 @@ fallback adds. The corrected one has a factor for each,
 
     t = f_0 t0 + sum_j f_j part_j + f_F fallback            f > 0
 
-so that more work never costs less. Fitted to n networks:
+so that more work never costs less. Fitted to n networks by a
 
-    n = 1, 2    f_0 alone, or one factor for everything: whichever explains two better; of one, f_0 where the floor is at
-                least half of its estimate
-    n = 3 .. 7  ridge: the mode of log f, whose prior has mean 0 and the estimator's own covariance (what the figures that
-                were published could not tell, `fit.Fit.doubt`), widened by what a device has of its own (OWN, KIND, FLOOR):
-                terms that nobody knows well move first, and those of one kind of operation move together
-    n >= 8      full: the same, the pull down to almost nothing where that makes the error of networks left out FREER times
-                smaller
+    ridge       the mode of log f, whose prior has mean 0 and the estimator's own covariance (what the figures that were
+                published could not tell, `fit.Fit.doubt`), widened by what a device has of its own (OWN, KIND, FLOOR): the
+                floor and the common speed of all terms move first, then terms that nobody knows well, those of one kind of
+                operation together; of one network next to nothing else moves
+    full        n >= 8: the same, the pull down to almost nothing where that makes the error of networks left out FREER
+                times smaller
 
-The errors are log(predicted / measured), their scatter and its Student's t those of the estimator's fit. Something
-simpler is taken where it is clearly better on networks left out: the floor or the scale alone where the ridge's error is
-ALONE times as large; no correction where it is not UNSURE times smaller than uncorrected and the estimate is sure of
-itself (its own interval at most x/÷SURE), because a device that was published needs less than noise suggests.
-`benchmarks/corrections.py` shows what five networks are good for.
+The errors are log(predicted / measured), their scatter and its Student's t those of the estimator's fit. Nothing is
+corrected where the ridge's error on networks left out is not UNSURE times smaller than uncorrected and the estimate is sure
+of itself (its own interval at most x/÷SURE), because a device that was published with this stopwatch needs less than noise
+suggests. The floor alone or one factor for everything, of one or two networks, were worse in every group of published
+figures; `benchmarks/corrections.py` shows what few networks are good for.
 
-The interval is 80 %: value / f .. value * f. For one or two networks f is the estimate's own; from 3 on
+The interval is 80 %: value / f .. value * f. For one or two networks log f is the estimate's own times sqrt(1 + 1/n), for
+what they say of the device has the scatter of n networks, and at least what follows with S = 0.217^2; from 3 on
 
     log f = t(0.9, n) * sqrt(S (1 + 2/n)),   S = (0.217^2 + sum of the squared left-out log residuals) / (1 + n)
 
@@ -44,19 +44,17 @@ from numpy.typing import NDArray
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.fit import Z80
 
-Kind = Literal["none", "t0", "scale", "ridge", "full"]
+Kind = Literal["none", "ridge", "full"]
 Array = NDArray[np.float64]
 FEW, MANY = 3, 8
 FULL: Final = (1.0, 0.1, 0.01, 1e-4)
 """What the prior's precision is multiplied by."""
-SURE, UNSURE, ALONE, FREER = 1.25, 1.1, 1.5, 1.1
-LEAST_FLOOR: Final = 0.1
+SURE, UNSURE, FREER = 1.25, 1.1, 1.1
 FLOORS_SHARE: Final = 0.3
 """Of a typical published network's time (the median is 0.26)."""
-OWN, KIND, FLOOR = 0.2, 0.3, 0.5
+OWN, KIND, FLOOR = 0.2, 0.2, 0.2
 """Standard deviations of log f that are a device's own: of one term, of the terms of one kind (`priors.KINDS`), of the
-floor (judgements: between those of two chips and of two slopes; `benchmarks/corrections.py` is flat around them: with a
-KIND of 0.2 to 0.4 every error is at most 1.15 times that of an estimator which has seen the whole group)."""
+floor (judgements: about what two chips differ by; between 0.1 and 0.3 `benchmarks/corrections.py` hardly changes)."""
 STOPWATCH: Final = 0.1
 """Floors of stopwatches differ by that much of a typical network's time, however small the estimator's own floor is."""
 _STEPS: Final = 40
@@ -155,7 +153,7 @@ def fit(samples: Sequence[Sample], doubt: Array, factor: float) -> Fit:
     residuals = _left_out(samples, fitter) if len(samples) >= FEW else []
     return Fit(
         correction=correction,
-        factor=math.exp(_half_width(residuals, math.log(factor))),
+        factor=math.exp(_half_width(residuals) if residuals else _of_few(math.log(factor), len(samples))),
         networks=len(samples),
         before=_mean_error([s.estimated_ms for s in samples], samples),
         after=_mean_error([correction.apply(s.parts) for s in samples], samples),
@@ -164,15 +162,10 @@ def fit(samples: Sequence[Sample], doubt: Array, factor: float) -> Fit:
 
 
 def _fitter(samples: Sequence[Sample], doubt: Array, *, sure: bool) -> _Fitter:
-    """The ridge, unless something simpler is clearly better on networks left out."""
-    if len(samples) < FEW:
-        return _one_parameter
+    """The ridge, unless a sure estimate is as good on networks left out."""
     ridge = _Ridge(doubt, 1.0, "ridge") if len(samples) < MANY else _freest(samples, doubt)
-    error = _loss(samples, ridge)
-    if sure and UNSURE * error > _loss(samples, _none):
-        return _none
-    best = min((_shift, _scale), key=lambda fitter: _loss(samples, fitter))
-    return best if error > ALONE * _loss(samples, best) else ridge
+    unneeded = sure and len(samples) >= FEW and UNSURE * _loss(samples, ridge) > _loss(samples, _none)
+    return _none if unneeded else ridge
 
 
 def _freest(samples: Sequence[Sample], doubt: Array) -> _Fitter:
@@ -208,26 +201,6 @@ def _residual(correction: Correction, sample: Sample) -> float:
 
 def _none(samples: Sequence[Sample]) -> Correction:
     return Correction("none", (1.0,) * len(samples[0].parts))
-
-
-def _scale(samples: Sequence[Sample]) -> Correction:
-    return Correction("scale", (_median_ratio(samples),) * len(samples[0].parts))
-
-
-def _shift(samples: Sequence[Sample]) -> Correction:
-    """The floor that fits best in relative error; at least a tenth of the estimator's, so that times stay positive."""
-    weights = [1 / s.measured_ms**2 for s in samples]
-    ratios = [(s.measured_ms - sum(s.parts[1:])) / s.parts[0] for s in samples]
-    factor = max(float(np.average(ratios, weights=weights)), LEAST_FLOOR)
-    return Correction("t0", (factor, *(1.0,) * (len(samples[0].parts) - 1)))
-
-
-def _one_parameter(samples: Sequence[Sample]) -> Correction:
-    shift, scale = _shift(samples), _scale(samples)
-    gain = sum(abs(_residual(scale, s)) - abs(_residual(shift, s)) for s in samples)
-    if abs(gain) > 1e-9:
-        return shift if gain > 0 else scale
-    return shift if 2 * samples[0].parts[0] >= np.mean([s.estimated_ms for s in samples]) else scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -282,20 +255,19 @@ def _floors_too(doubt: Array, floor: float, typical_ms: float) -> Array:
     return widened
 
 
-def _median_ratio(samples: Sequence[Sample]) -> float:
-    return math.exp(float(np.median([math.log(s.measured_ms / s.estimated_ms) for s in samples])))
-
-
 def _mean_error(predicted: Sequence[float], samples: Sequence[Sample]) -> float:
     return float(np.mean([abs(p / s.measured_ms - 1) for p, s in zip(predicted, samples, strict=True)]))
 
 
-def _half_width(residuals: Sequence[float], own: float) -> float:
-    """log f of the interval; `own` is that of the estimate."""
+def _of_few(own: float, count: int) -> float:
+    """log f of the interval where no network can be left out; `own` is the estimate's."""
+    return max(own * math.sqrt(1 + 1 / count), Z80 * PRIOR_SPREAD * math.sqrt(1 + 2 / count))
+
+
+def _half_width(residuals: Sequence[float]) -> float:
+    """log f of the interval, from log residuals of networks left out."""
     from scipy.stats import t
 
-    if not residuals:
-        return own
     count = len(residuals)
     variance = (PRIOR_SPREAD**2 + sum(r**2 for r in residuals)) / (1 + count)
     width = float(t.ppf(0.9, count)) * math.sqrt(variance * (1 + 2 / count))

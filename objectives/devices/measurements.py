@@ -65,12 +65,17 @@ class Details(_Frozen):
     """What a stopwatch may add; nothing is read from it but by people.
 
     `python_median_ms` is the same series by Python's clock, `footprint_bytes` the rise of the process's peak footprint
-    above what it was before the first load, `plan` the compute plan operation by operation.
+    above what it was before the first load (`footprint_before_bytes`; `footprint_after_bytes` is what it was at the end),
+    `battery_level` the charge from 0 to 1, `plan` the compute plan operation by operation, `warnings` what was unusual,
+    such as a warm-up that never settled. All may be left out, and are null where the device does not tell.
     """
 
     python_median_ms: Milliseconds | None = None
     round_medians_ms: tuple[Milliseconds, ...] = ()
     footprint_bytes: Count | None = None
+    footprint_before_bytes: Count | None = None
+    footprint_after_bytes: Count | None = None
+    battery_level: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] | None = None
     energy: Energy | None = None
     plan: tuple[Placed, ...] = ()
     warnings: tuple[Annotated[str, Field(max_length=2000)], ...] = ()

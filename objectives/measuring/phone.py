@@ -33,13 +33,16 @@ if TYPE_CHECKING:
 HARNESS: Final = "coreml-pareto measure 1, iPhone at the cable, predictions seconds apart"
 """This stopwatch: coremltools' remote device, on a twin of the package with tensors for images and labels."""
 PREDICTIONS: Final = 30
+"""So many unless told otherwise."""
 _COLD: Final = (
     "predictions were seconds apart: the Neural Engine goes cold between them, and the median comes out too high"
 )
 
 
-def measure(path: Path, compute_units: str, device: Device, team: str) -> Record:
+def measure(path: Path, compute_units: str, device: Device, team: str, predictions: int = PREDICTIONS) -> Record:
     """The record of one package on the connected iPhone, which is a `device`; `team` signs the app.
+
+    Nothing in here has an end of its own but a load and a prediction: `worker.measure_on_phone` gives it one.
 
     Raises:
         UserError: no phone, or more than one; whatever Xcode, devicectl or Core ML refuse.
@@ -48,7 +51,7 @@ def measure(path: Path, compute_units: str, device: Device, team: str) -> Record
     with tempfile.TemporaryDirectory() as folder:
         twin = as_tensors(program, Path(folder) / "twin.mlpackage")
         try:
-            found = asyncio.run(_measured(program, twin, compute_units, team))
+            found = asyncio.run(_measured(program, twin, compute_units, team, predictions))
         except UserError:
             raise
         except Exception as error:  # ValueError, and private errors of devicectl, of the build and of the transfer
@@ -64,7 +67,7 @@ def measure(path: Path, compute_units: str, device: Device, team: str) -> Record
         **found,
         load2_ms=None,
         rounds=1,
-        predictions_per_round=PREDICTIONS,
+        predictions_per_round=predictions,
         back_to_back=False,
         warm_up=1,
         thermal=None,
@@ -74,7 +77,7 @@ def measure(path: Path, compute_units: str, device: Device, team: str) -> Record
     )
 
 
-async def _measured(program: Program, twin: Path, compute_units: str, team: str) -> dict[str, Any]:
+async def _measured(program: Program, twin: Path, compute_units: str, team: str, predictions: int) -> dict[str, Any]:
     from coreml_pareto.objectives.program.quiet import coremltools, quiet
 
     with quiet():
@@ -89,7 +92,7 @@ async def _measured(program: Program, twin: Path, compute_units: str, team: str)
         loads = await benchmarker.benchmark_load(iterations=1)
         # Pixels, as the package will see them; the benchmarker's own random inputs lie in 0..1.
         inputs = {program.input.name: _tensor(program)}
-        times = await benchmarker.benchmark_predict(inputs=inputs, iterations=PREDICTIONS, warmup=True)
+        times = await benchmarker.benchmark_predict(inputs=inputs, iterations=predictions, warmup=True)
     return {
         "os": phone.os_version,
         "os_build": phone.os_build_number,

@@ -8,17 +8,20 @@ print what they like.
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import numpy as np
 from pydantic import TypeAdapter
 
+from coreml_pareto.objectives.devices.catalogue import Device, find_device
 from coreml_pareto.objectives.devices.measurements import Record
 from coreml_pareto.objectives.measuring.agreement import Agreement, Expected, compare
 from coreml_pareto.objectives.measuring.conditions import cool_down
@@ -26,8 +29,14 @@ from coreml_pareto.objectives.measuring.protocol import Protocol
 from coreml_pareto.objectives.program import load
 from coreml_pareto.spaces.errors import UserError
 
+_FEWER_UNITS: Final = "raise --patience, or leave these compute units out"
 COMMAND: tuple[str, ...] = (sys.executable, "-m", "coreml_pareto.objectives.measuring.worker")
-Task = Literal["measurement", "comparison"]
+Task = Literal["measurement", "measurement on the iPhone", "comparison"]
+_WAYS_OUT: Final[Mapping[Task, str]] = {
+    "measurement": _FEWER_UNITS,
+    "measurement on the iPhone": f"unlock the phone, put its cable in anew and try again; or {_FEWER_UNITS}",
+    "comparison": _FEWER_UNITS,
+}
 Answer = TypeVar("Answer", Record, Agreement)
 
 
@@ -43,6 +52,19 @@ def measure_apart(
     order = {"protocol": asdict(protocol), "with_energy": with_energy}
     with tempfile.TemporaryDirectory() as folder:
         return _apart("measurement", package, compute_units, order, Path(folder), patience, Record)
+
+
+def measure_on_phone(
+    package: Path, compute_units: str, device: Device, team: str, *, predictions: int, patience: float
+) -> Record:
+    """`phone.measure` in a process of its own: Xcode, the cable and the phone may each stall without an end.
+
+    Raises:
+        UserError: as `measure_apart`.
+    """
+    order = {"device": device.name, "team": team, "predictions": predictions}
+    with tempfile.TemporaryDirectory() as folder:
+        return _apart("measurement on the iPhone", package, compute_units, order, Path(folder), patience, Record)
 
 
 def compare_apart(
@@ -73,17 +95,35 @@ def _apart(
 
 def _run(order: Mapping[str, Any], task: Task, what: str, patience: float) -> None:
     try:
-        done = subprocess.run(
-            [*COMMAND, json.dumps(order)], stdin=subprocess.DEVNULL, capture_output=True, timeout=patience, check=False
-        )
+        code, words = _ended([*COMMAND, json.dumps(order)], patience, with_others=task == "measurement on the iPhone")
     except subprocess.TimeoutExpired as error:
         raise UserError(
-            f"a {task} ends within {patience:g} s; {what} gave no answer and was stopped; raise --patience, or leave "
-            "these compute units out"
+            f"a {task} ends within {patience:g} s; {what} gave no answer and was stopped; {_WAYS_OUT[task]}"
         ) from error
-    if done.returncode:
-        last = done.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["no word of why"]
-        raise UserError(f"a {task} ends with a record; {what} ended with code {done.returncode}: {last[0]}")
+    if code:
+        last = words.decode(errors="replace").strip().splitlines()[-1:] or ["no word of why"]
+        raise UserError(f"a {task} ends with a record; {what} ended with code {code}: {last[0]}")
+
+
+def _ended(command: Sequence[str], patience: float, *, with_others: bool) -> tuple[int, bytes]:
+    """Exit code, and what was said on the standard error; TimeoutExpired once the process is ended.
+
+    `with_others`: what it started is ended, too, as xcodebuild and devicectl would otherwise go on and hold the phone. Not
+    on the Mac itself: `sudo -n` is the terminal's, and a group of its own stands in that terminal's background.
+    """
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        process_group=0 if with_others else None,
+    ) as process:  # fmt: skip
+        try:
+            _, words = process.communicate(timeout=patience)
+        except BaseException:  # an interrupt of the user's, too
+            if with_others:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+            raise
+    return process.returncode, words
 
 
 def _read(answer: Path, task: Task, what: str, kind: type[Answer]) -> Answer:
@@ -115,6 +155,14 @@ def _measured(order: Mapping[str, Any]) -> str:
     return found.model_dump_json()
 
 
+def _measured_on_phone(order: Mapping[str, Any]) -> str:
+    from coreml_pareto.objectives.measuring import phone
+
+    device = find_device(order["device"])
+    found = phone.measure(Path(order["package"]), order["compute_units"], device, order["team"], order["predictions"])
+    return found.model_dump_json()
+
+
 def _compared(order: Mapping[str, Any]) -> str:
     with np.load(order["expected"]) as arrays:
         reference = Expected(**arrays)
@@ -122,7 +170,11 @@ def _compared(order: Mapping[str, Any]) -> str:
     return json.dumps(asdict(found))
 
 
-_TASKS: Mapping[Task, Callable[[Mapping[str, Any]], str]] = {"measurement": _measured, "comparison": _compared}
+_TASKS: Mapping[Task, Callable[[Mapping[str, Any]], str]] = {
+    "measurement": _measured,
+    "measurement on the iPhone": _measured_on_phone,
+    "comparison": _compared,
+}
 
 
 if __name__ == "__main__":

@@ -15,13 +15,17 @@ from coreml_pareto.objectives.program.program import Argument, Program
 
 
 def content_digest(program: Program) -> str:
-    """SHA-256 (hexadecimal) of input, operations, all numbers, and what is given out.
+    """SHA-256 (hexadecimal) of inputs, operations, all numbers, and what is given out.
 
     Numbers count in half precision: from iOS 17 on coremltools keeps some attributes of activations in single precision.
     """
     hashed = hashlib.sha256(f"{program.input!r} {program.output}".encode())
-    for operation in program.operations:
+    if program.more_inputs:
+        hashed.update(repr(program.more_inputs).encode())
+    for operation in program.every:
         hashed.update(f"{operation.kind} {operation.outputs}".encode())
+        for block in operation.blocks:
+            hashed.update(f" {block.inputs} {len(block.operations)} {block.outputs}".encode())
         for role, arguments in sorted(operation.inputs.items()):
             for argument in arguments:
                 hashed.update(f" {role} ".encode() + _named(argument))

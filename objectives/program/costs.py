@@ -6,13 +6,19 @@ weights as stored (indices, tables, scales, masks). Loading-time operations (`co
 their bytes are weights of the operation that reads them. Fusion is left to whoever prices the rows. Views have no bytes
 read or written; `aligned_bytes` counts theirs too, as the Neural Engine would store both shapes; of a permutation that
 is spelled in many operations (`permutations.py`) only those of its two ends.
+
+Of a `cond` the dearer branch runs: its operations have rows of their own, and the `cond` only hands their results over.
+How often a `while_loop` runs no program says: what it computes is not counted, its weights and what it reads from outside
+are, once. `uncounted` names such operations, and whatever else may multiply and add unseen.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar, Final, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -37,6 +43,21 @@ _MATRIX = frozenset({"linear", "matmul", "einsum", "scaled_dot_product_attention
 _CONVOLUTIONS = frozenset({"conv", "conv_transpose"})
 JOINING = frozenset({"concat", "split", "slice_by_index", "slice_by_size", "stack", "pad"})
 """Kinds that cut and join: mostly whole rows of the last axis, which stay as they are."""
+
+
+UNKNOWN_OPERATION: Final = "unknown operation"
+"""Note of a row that is priced by its bytes."""
+BRANCHES: Final = "cond"
+_NO_PRODUCTS: Final = frozenset(
+    {
+        "affine", "band_part", "batch_to_space", "coreml_update_state", "crop", "crop_resize", "fill", "gather_along_axis",
+        "gather_nd", "list_gather", "list_length", "list_read", "list_scatter", "list_write", "make_list",
+        "non_maximum_suppression", "non_zero", "one_hot", "random_bernoulli", "random_categorical", "random_normal",
+        "random_uniform", "range_1d", "read_state", "resample", "resize", "reverse_sequence", "scatter",
+        "scatter_along_axis", "scatter_nd", "shape", "slice_update", "space_to_batch", "write_state",
+    }
+)  # fmt: skip
+"""MIL operations that the executor does not know and that have no multiply-accumulates, as these are counted here."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +88,59 @@ class Cost:
 
 
 def costs(program: Program) -> tuple[Cost, ...]:
-    """One row per operation that runs, in program order; UserError for a program with open shapes."""
+    """One row per operation that runs, in the order of `running`; UserError for a program with open shapes."""
     program.require_static()
     inner = _inner(program)
-    return tuple(_cost(program, operation, inner) for operation in program.operations if not operation.constexpr)
+    return tuple(_cost(program, operation, inner) for operation in running(program))
+
+
+def uncounted(costs: Iterable[Cost]) -> Counter[str]:
+    """Kinds of operations that may multiply and add, but whose multiply-accumulates are not counted, with their number."""
+    return Counter(c.kind for c in costs if c.note == UNKNOWN_OPERATION and c.kind not in _NO_PRODUCTS)
+
+
+def running(program: Program) -> tuple[Operation, ...]:
+    """What one inference runs, in order: a `cond` stands behind the operations of its dearer branch and reads their results.
+
+    A loop stays one operation, which reads whatever its blocks read from outside.
+    """
+    return tuple(_running(program, program.operations))
+
+
+def _running(program: Program, operations: Iterable[Operation]) -> Iterator[Operation]:
+    for operation in operations:
+        if operation.constexpr:
+            continue
+        if operation.kind == BRANCHES and operation.blocks:
+            branches = [(block, tuple(_running(program, block.operations))) for block in operation.blocks]
+            block, inside = max(branches, key=lambda branch: _work(program, branch[1]))
+            yield from inside
+            read = tuple(name for name in block.outputs if name in program.types)
+            yield replace(operation, inputs={**operation.inputs, "branch": read}, blocks=())
+        else:
+            outside = tuple(_outside(program, operation)) if operation.blocks else ()
+            yield replace(operation, inputs={**operation.inputs, "outside": outside}) if outside else operation
+
+
+def _outside(program: Program, operation: Operation) -> dict[str, None]:
+    """Values that the blocks of an operation read and do not make."""
+    _, *inside = operation.within()
+    made = {name for inner in inside for name, _ in inner.outputs}
+    made |= {name for holder in operation.within() for block in holder.blocks for name, _ in block.inputs}
+    read = (name for inner in inside for name in inner.operands())
+    return dict.fromkeys(name for name in read if name not in made and name in program.types)
+
+
+def _work(program: Program, operations: Iterable[Operation]) -> tuple[int, int]:
+    """By what branches are compared: multiply-accumulates, then bytes written."""
+    rows = list(operations)
+    written = sum(kind.nbytes for operation in rows for _, kind in operation.outputs)
+    return sum(_macs(program, operation) for operation in rows), written
+
+
+def _macs(program: Program, operation: Operation) -> int:
+    row = OPERATIONS.get(operation.kind)
+    return row.macs(Call(operation, program.types)) if row else 0
 
 
 def _inner(program: Program) -> frozenset[str]:
@@ -79,16 +149,16 @@ def _inner(program: Program) -> frozenset[str]:
 
 
 def _cost(program: Program, operation: Operation, inner: frozenset[str]) -> Cost:
-    weights = weights_of(program, operation)
-    unpacked = {weight.name for weight in weights}
-    operands = {name for name in operation.operands() if name not in unpacked}
-    view, row = operation.kind in VIEWS, OPERATIONS.get(operation.kind)
+    found = {weight.name: weight for inside in operation.within() for weight in weights_of(program, inside)}
+    weights = found.values()
+    operands = {name for name in operation.operands() if name not in found}
+    view = operation.kind in VIEWS or operation.kind == BRANCHES
     return Cost(
         name=operation.name,
         kind=operation.kind,
         group=_group(program, operation),
         precision=_precision(program, operation),
-        macs=row.macs(Call(operation, program.types)) if row else 0,
+        macs=_macs(program, operation),
         weight_bytes=sum(weight.stored_bytes for weight in weights),
         weight_elements=sum(weight.elements for weight in weights),
         read_bytes=0 if view else sum(program.types[name].nbytes for name in operands),
@@ -110,8 +180,10 @@ def _written(operation: Operation) -> tuple[str, ...]:
 def _note(program: Program, operation: Operation) -> str:
     if operation.kind in VIEWS:
         return "view: moves no data"
+    if operation.kind == BRANCHES:
+        return "branches: the dearer one is priced"
     if operation.kind not in OPERATIONS:
-        return "unknown operation"
+        return UNKNOWN_OPERATION
     return REARRANGED if operation.kind in JOINING and _rearranges(program, operation) else ""
 
 

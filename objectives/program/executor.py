@@ -61,7 +61,8 @@ class Executor:
     """A program that is ready to run."""
 
     def __init__(self, program: Program, *, round_fp16: bool = False) -> None:
-        """Decode the weights; UserError for open shapes and for operations that are not in the table."""
+        """Decode the weights; UserError for several inputs, open shapes and operations that are not in the table."""
+        program.require_one_input()
         program.require_static()
         _require_known(program)
         self.program = program

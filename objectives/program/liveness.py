@@ -4,14 +4,16 @@ A tensor lives from the operation that writes it to the last one that reads it; 
 live together; views share their input's memory; what the program returns lives to the end. What a runtime really
 allocates is not public: `fused_peak_bytes` is the lower reading, in which element-wise operations work in place where
 that is legal: on an operand of the same size that nobody reads again, that is not returned, and that is not the tensor
-of the caller (a picture is converted first, and the converted one is the runtime's own).
+of the caller (a picture is converted first, and the converted one is the runtime's own). What a loop holds inside is
+not counted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from coreml_pareto.objectives.program.costs import running
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.program.program import VIEWS, Operation, Program, TensorInput
 
@@ -26,9 +28,9 @@ class Liveness:
 
 
 def liveness(program: Program) -> Liveness:
-    """Liveness of a static program, its input included; UserError for open shapes."""
+    """Liveness of a static program, its inputs included; UserError for open shapes."""
     program.require_static()
-    operations = [operation for operation in program.operations if not operation.constexpr]
+    operations = running(program)
     homes = _homes(program, operations)
     sizes: dict[str, int] = {}
     for name, home in homes.items():
@@ -41,9 +43,9 @@ def liveness(program: Program) -> Liveness:
     )
 
 
-def _homes(program: Program, operations: list[Operation]) -> dict[str, str]:
+def _homes(program: Program, operations: Sequence[Operation]) -> dict[str, str]:
     """Value -> the value whose memory it uses."""
-    homes = {program.input.name: program.input.name}
+    homes = {feature.name: feature.name for feature in program.inputs}
     for operation in operations:
         source = operation.one("x")
         for name, _ in operation.outputs:
@@ -52,9 +54,9 @@ def _homes(program: Program, operations: list[Operation]) -> dict[str, str]:
     return homes
 
 
-def _last_reads(program: Program, operations: list[Operation], homes: Mapping[str, str]) -> dict[str, int]:
+def _last_reads(program: Program, operations: Sequence[Operation], homes: Mapping[str, str]) -> dict[str, int]:
     """Memory -> index of the last operation that touches it."""
-    last = {program.input.name: 0}
+    last = {feature.name: 0 for feature in program.inputs}
     for index, operation in enumerate(operations):
         for name in (*operation.operands(), *(name for name, _ in operation.outputs)):
             if name in homes:
@@ -64,22 +66,23 @@ def _last_reads(program: Program, operations: list[Operation], homes: Mapping[st
 
 def _peak(
     program: Program,
-    operations: list[Operation],
+    operations: Sequence[Operation],
     homes: Mapping[str, str],
     sizes: Mapping[str, int],
     last: Mapping[str, int],
     *,
     in_place: bool,
 ) -> int:
-    alive = {program.input.name}
-    peak = sizes[program.input.name]
+    alive = {feature.name for feature in program.inputs}
+    callers = {feature.name for feature in program.inputs if isinstance(feature, TensorInput)}
+    peak = sum(sizes[name] for name in alive)
     for index, operation in enumerate(operations):
         written = {homes[name] for name, _ in operation.outputs}
         dying = {home for home in alive if last[home] == index}
         total = sum(sizes[home] for home in alive | written)
         if in_place and operation.kind in ELEMENTWISE and operation.kind not in VIEWS:
             reused = sizes[next(iter(written))]
-            free = dying - ({program.input.name} if isinstance(program.input, TensorInput) else set())
+            free = dying - callers
             if any(sizes[homes[name]] == reused and homes[name] in free for name in _read(operation, homes)):
                 total -= reused
         peak = max(peak, total)

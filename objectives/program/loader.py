@@ -8,7 +8,7 @@ which it does not know, whereas a reader must be able to show them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,15 +18,17 @@ import numpy as np
 from coreml_pareto.objectives.program.program import (
     UNKNOWN,
     Argument,
+    Block,
     Constant,
     ImageInput,
     Operation,
     Program,
     TensorInput,
     TensorType,
+    several_inputs,
 )
 from coreml_pareto.objectives.program.quiet import coremltools
-from coreml_pareto.objectives.program.refusals import no_function, no_package, no_program
+from coreml_pareto.objectives.program.refusals import no_default, no_function, no_package, no_program
 from coreml_pareto.objectives.program.weightfile import WeightFile, unpack
 from coreml_pareto.spaces.errors import UserError
 
@@ -40,32 +42,45 @@ _DTYPES = {
 }
 
 
-def load(path: Path) -> Program:
+def load(path: Path, *, any_inputs: bool = False, default_function: bool = False) -> Program:
     """Read a saved ML program; weights stay on disk until a `Constant.value` is asked for.
 
-    UserError: not a package, not an ML program, several functions or inputs, missing or damaged weight file.
+    Args:
+        path: the package.
+        any_inputs: several inputs are allowed: who needs shapes only never feeds them.
+        default_function: of several functions the one that the package names as its default.
+
+    Raises:
+        UserError: not a package, not an ML program, several functions or inputs, missing or damaged weight file.
     """
     path = Path(path)
-    return program_of(*read_spec(path), path)
+    return program_of(*read_spec(path), path, any_inputs=any_inputs, default_function=default_function)
 
 
-def program_of(spec: Any, model_file: Path, path: Path) -> Program:
-    """The program of a package whose protobuf was read; UserError as `load`."""
-    function = main_function(spec, path)
+def program_of(
+    spec: Any, model_file: Path, path: Path, *, any_inputs: bool = False, default_function: bool = False
+) -> Program:
+    """The program of a package whose protobuf was read; arguments and UserError as `load`."""
+    name, function = _function(spec, path, default_function)
     reader = _Reader(model_file.parent)
     block = function.block_specializations[function.opset]
-    for operation in block.operations:
-        reader.add(operation)
-    inputs = {value.name: tensor_type(value.type) for value in function.inputs}
+    operations = reader.operations(block)
+    types = {value.name: tensor_type(value.type) for value in function.inputs}
+    if not types or (len(types) > 1 and not any_inputs):
+        raise several_inputs(path.name, types)
+    described = _described(spec.description, name)
+    first, *more = (_input(described, name, kind, operations) for name, kind in types.items())
     return Program(
         path=path,
-        input=_input(spec.description, inputs, reader, path),
-        operations=tuple(reader.operations),
+        input=first,
+        operations=operations,
         constants=reader.constants,
-        types=inputs | {name: kind for operation in reader.operations for name, kind in operation.outputs},
+        types=types | _types(operations),
         output=tuple(block.outputs),
         metadata=_metadata(spec.description.metadata),
         specification=spec.specificationVersion,
+        more_inputs=tuple(more),
+        remarks=_remarks(name, spec.mlProgram.functions),
     )
 
 
@@ -100,31 +115,56 @@ def _model_file(path: Path) -> Path:
 
 def main_function(spec: Any, path: Path) -> Any:
     """The only function of an ML program; UserError for other models, several functions, and one without a body."""
+    return _function(spec, path, default=False)[1]
+
+
+def _function(spec: Any, path: Path, default: bool) -> tuple[str, Any]:
+    """Name and body of the only function, or by `default` of the one that the package names; UserError without such."""
     if spec.WhichOneof("Type") != "mlProgram":
         raise no_program(path.name, spec)
     functions = spec.mlProgram.functions
-    if len(functions) != 1:
+    if not functions or (len(functions) > 1 and not default):
         raise no_function(path.name, functions)
-    function = next(iter(functions.values()))
+    name = next(iter(functions)) if len(functions) == 1 else spec.description.defaultFunctionName
+    if name not in functions:
+        raise no_default(path.name, functions)
+    function = functions[name]
     if function.opset not in function.block_specializations:  # asking would make an empty one
         raise no_function(path.name, {})
-    return function
+    return name, function
 
 
-def _input(description: Any, types: Mapping[str, TensorType], reader: _Reader, path: Path) -> ImageInput | TensorInput:
-    if len(types) != 1:
-        raise UserError(f"only programs with one input can be read; {path.name} has {', '.join(types) or 'none'}")
-    ((name, kind),) = types.items()
+def _remarks(name: str, functions: Any) -> tuple[str, ...]:
+    """What of a package with several functions is read, and what is not."""
+    if len(functions) == 1:
+        return ()
+    others = ", ".join(sorted(set(functions) - {name}))
+    return (f"of the package's functions '{name}', its default, is read; the size is also that of {others}",)
+
+
+def _described(description: Any, name: str) -> Any:
+    """Where the features of a function are described: its own place (iOS 18), else the model's."""
+    return next((function for function in description.functions if function.name == name), description)
+
+
+def _types(operations: Iterable[Operation]) -> dict[str, TensorType]:
+    """Types of all computed values, in blocks too; coremltools gives no name twice, but to the inputs of a loop's blocks."""
+    every = [inside for operation in operations for inside in operation.within()]
+    inner = {name: kind for operation in every for block in operation.blocks for name, kind in block.inputs}
+    return inner | {name: kind for operation in every for name, kind in operation.outputs}
+
+
+def _input(description: Any, name: str, kind: TensorType, operations: Sequence[Operation]) -> ImageInput | TensorInput:
     feature = next((feature for feature in description.input if feature.name == name), None)
     if feature is None or feature.type.WhichOneof("Type") != "imageType":
         return TensorInput(name, kind)
     image = feature.type.imageType
     layout = FeatureTypes_pb2.ImageFeatureType.ColorSpace.Name(image.colorSpace)
-    scale, bias = _preprocessing(name, reader.operations)
+    scale, bias = _preprocessing(name, operations)
     return ImageInput(name, int(image.width), int(image.height), layout, scale, bias)
 
 
-def _preprocessing(name: str, operations: list[Operation]) -> tuple[float | tuple[float, ...], tuple[float, ...]]:
+def _preprocessing(name: str, operations: Sequence[Operation]) -> tuple[float | tuple[float, ...], tuple[float, ...]]:
     """Scale and bias of an ImageType: coremltools writes them as a `mul` and an `add` at the head of the program."""
     scale: float | tuple[float, ...] = 1.0
     bias: tuple[float, ...] = (0.0,)
@@ -164,15 +204,20 @@ class _Reader:
     """Turns protobuf operations into records, in program order; `const` operations become constants."""
 
     folder: Path
-    operations: list[Operation] = field(default_factory=list)
     constants: dict[str, Constant] = field(default_factory=dict)
     files: dict[str, WeightFile] = field(default_factory=dict)
 
-    def add(self, operation: Any) -> None:
-        if operation.type == "const":
-            name = operation.outputs[0].name
-            self.constants[name] = self.constant(name, operation.attributes["val"])
-            return
+    def operations(self, block: Any) -> tuple[Operation, ...]:
+        found = []
+        for operation in block.operations:
+            if operation.type == "const":
+                name = operation.outputs[0].name
+                self.constants[name] = self.constant(name, operation.attributes["val"])
+            else:
+                found.append(self.operation(operation))
+        return tuple(found)
+
+    def operation(self, operation: Any) -> Operation:
         name = _name(operation)
         inputs = {
             key: tuple(self.argument(f"{name}.{key}", binding) for binding in argument.arguments)
@@ -183,7 +228,11 @@ class _Reader:
             if key != "name":
                 inputs[key] = (self.constant(f"{name}.{key}", value),)
         outputs = tuple((output.name, tensor_type(output.type)) for output in operation.outputs)
-        self.operations.append(Operation(operation.type, name, inputs, outputs))
+        return Operation(operation.type, name, inputs, outputs, tuple(map(self.block, operation.blocks)))
+
+    def block(self, block: Any) -> Block:
+        inputs = tuple((value.name, tensor_type(value.type)) for value in block.inputs)
+        return Block(inputs, self.operations(block), tuple(block.outputs))
 
     def argument(self, place: str, binding: Any) -> Argument:
         if binding.WhichOneof("binding") == "value":

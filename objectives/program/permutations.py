@@ -20,9 +20,9 @@ _FEWEST: Final = 3
 
 def chains(program: Program) -> Iterator[tuple[Operation, ...]]:
     """Maximal chains in which every value is read by the next operation alone, in program order."""
-    readers = Counter(name for operation in program.operations for name in operation.operands())
+    readers = Counter(name for operation in program.every for name in operation.operands())
     open_chains: dict[str, list[Operation]] = {}
-    for operation in program.operations:
+    for operation in program.every:
         source = operation.one("x")
         if operation.kind not in _KINDS or not isinstance(source, str):
             continue

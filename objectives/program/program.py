@@ -8,7 +8,7 @@ uses (`fp16`, `fp32`, `int8`, `uint4`, `bool`, `string`, ...).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -89,6 +89,7 @@ class Operation:
     name: str
     inputs: Mapping[str, tuple[Argument, ...]]
     outputs: tuple[tuple[str, TensorType], ...]
+    blocks: tuple[Block, ...] = ()
 
     @property
     def constexpr(self) -> bool:
@@ -108,6 +109,22 @@ class Operation:
     def operands(self) -> Iterator[str]:
         """Names of the computed values that are read, in order, repetitions included."""
         return (a for arguments in self.inputs.values() for a in arguments if isinstance(a, str))
+
+    def within(self) -> Iterator[Operation]:
+        """Itself, then whatever its blocks hold, in the order of the program."""
+        yield self
+        for block in self.blocks:
+            for operation in block.operations:
+                yield from operation.within()
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A branch of a `cond`, or the condition or body of a `while_loop`; its operations also read values from outside."""
+
+    inputs: tuple[tuple[str, TensorType], ...]
+    operations: tuple[Operation, ...]
+    outputs: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -132,16 +149,31 @@ class TensorInput:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The `main` function of a saved ML program; constants are not decoded before they are asked for."""
+    """One function of a saved ML program; constants are not decoded before they are asked for.
+
+    `more_inputs` are empty wherever the program is to be run; `remarks` say what of the package is left out here.
+    """
 
     path: Path
     input: ImageInput | TensorInput
     operations: tuple[Operation, ...]
     constants: Mapping[str, Constant]
-    types: Mapping[str, TensorType]  # of every computed value, the input's included
+    types: Mapping[str, TensorType]  # of every computed value, in blocks too, the inputs' included
     output: tuple[str, ...]
     metadata: Mapping[str, str]
     specification: int
+    more_inputs: tuple[ImageInput | TensorInput, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def inputs(self) -> tuple[ImageInput | TensorInput, ...]:
+        """All inputs, in the order of the function."""
+        return self.input, *self.more_inputs
+
+    @cached_property
+    def every(self) -> tuple[Operation, ...]:
+        """All operations, those in blocks behind the one that holds them."""
+        return tuple(inside for operation in self.operations for inside in operation.within())
 
     @property
     def minimum_os(self) -> str:
@@ -151,7 +183,7 @@ class Program:
     @cached_property
     def producers(self) -> Mapping[str, Operation]:
         """Which operation computes a value."""
-        return {name: operation for operation in self.operations for name, _ in operation.outputs}
+        return {name: operation for operation in self.every for name, _ in operation.outputs}
 
     @cached_property
     def classifier(self) -> Operation | None:
@@ -205,7 +237,7 @@ class Program:
     @cached_property
     def precision(self) -> str:
         """'fp16' or 'fp32': the type in which most convolutions and matrix products compute."""
-        heavy = [o.outputs[0][1].dtype for o in self.operations if o.kind in ("conv", "linear", "matmul")]
+        heavy = [o.outputs[0][1].dtype for o in self.every if o.kind in ("conv", "linear", "matmul")]
         floats = heavy or [kind.dtype for kind in self.types.values()]
         return "fp16" if 2 * floats.count("fp16") > len(floats) else "fp32"
 
@@ -216,6 +248,11 @@ class Program:
 
         return weights(self)
 
+    def require_one_input(self) -> None:
+        """UserError for a program with several inputs: they can be priced, not run."""
+        if self.more_inputs:
+            raise several_inputs(self.path.name, (feature.name for feature in self.inputs))
+
     def require_static(self) -> None:
         """UserError when a shape is left open."""
         for name, kind in self.types.items():
@@ -224,6 +261,11 @@ class Program:
                     f"only programs with static shapes can be read this way; {self.path.name} leaves the shape of "
                     f"'{name}' open: {kind.shape}; convert with a fixed input shape"
                 )
+
+
+def several_inputs(name: str, inputs: Iterable[str]) -> UserError:
+    """The program called `name` does not have one input, as whoever runs it needs."""
+    return UserError(f"only programs with one input can be read; {name} has {', '.join(inputs) or 'none'}")
 
 
 def _is_row(kind: TensorType) -> bool:

@@ -71,7 +71,7 @@ def read_record(program: Program) -> tuple[Record | None, str]:
 def heavy_weights(program: Program) -> dict[str, Operation]:
     """The weights of convolutions and linear layers by name, in program order, with the first operation that reads each."""
     found: dict[str, Operation] = {}
-    for operation in program.operations:
+    for operation in program.every:
         argument = operation.one("weight") if operation.kind in HEAVY else None
         name = argument.name if isinstance(argument, Constant) else argument
         if name is not None and (isinstance(argument, Constant) or is_compressed(program, name)):

@@ -49,6 +49,14 @@ def no_function(name: str, functions: Any) -> UserError:
     )
 
 
+def no_default(name: str, functions: Any) -> UserError:
+    """The program called `name` has several functions and does not say which counts."""
+    return UserError(
+        f"of several functions the default one is read; {name} has {', '.join(sorted(functions))} and names none of them; "
+        "save the one you mean by itself"
+    )
+
+
 def _single_file(path: Path) -> str:
     """What else is to be said of a file: the type of a model in one file."""
     if path.suffix != ".mlmodel":

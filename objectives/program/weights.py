@@ -57,7 +57,7 @@ def bits_per_weight(program: Program) -> float:
 
 def weights(program: Program) -> tuple[Weight, ...]:
     """All weights of a program, in the order of first use."""
-    rows = {weight.name: weight for operation in program.operations for weight in weights_of(program, operation)}
+    rows = {weight.name: weight for operation in program.every for weight in weights_of(program, operation)}
     return tuple(rows.values())
 
 
@@ -71,7 +71,7 @@ def require_finite(program: Program) -> None:
 
     Infinity is legal in the constants of other operations: attention masks are made of it.
     """
-    for operation in program.operations:
+    for operation in program.every:
         for weight in weights_of(program, operation):
             masks = operation.kind not in PARAMETERS
             broken = sum(_broken(constant, masks) for constant in weight.constants)

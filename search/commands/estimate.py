@@ -28,7 +28,12 @@ def estimate_command(
     """Read size and MACs of any Core ML package, and estimate its latency, memory and energy; no pictures needed.
 
     Nothing is run, so nothing is measured: where the device is this Mac, `evaluate` measures the latency. Measurements
-    that `import-measurements` keeps correct the latency of their device.
+    that `import-measurements` keeps correct the latency of their device. Only shapes are read: any ML program without open
+    ones will do. Of several functions the default one is read, of branches the dearer one counts.
+
+    `--json`: each reading under its name; what is not exact has `_low`, `_high` and `_how` behind it. `_how` "at least" is a
+    bound from below, `_high` is null. `conditions` says what each reading rests on: unit, stopwatch, method, what is
+    assumed, what is not counted. `notes` are the sentences below the table.
 
     Example: `coreml-pareto estimate model.mlpackage --device "iPhone 13" --ios 16`
     """
@@ -37,7 +42,7 @@ def estimate_command(
     from coreml_pareto.objectives.score import static_score
     from coreml_pareto.search.measurements import kept_readings
 
-    program = load(package)
+    program = load(package, any_inputs=True, default_function=True)
     target = options.target_of(program, device, release, units)
     score = static_score(program, target) | kept_readings(program.path, costs(program), target)
     found = explained(program, target) if explain else None
@@ -56,26 +61,30 @@ def show(
     facts: Mapping[str, Any] | None = None,
 ) -> None:
     """Print one package's readings, as JSON or for people; `facts` go into the JSON, `notes` into both."""
+    from coreml_pareto.search.report import words
     from coreml_pareto.search.rows import battery
 
+    origins, notes = words.origins(target, [score]), (*program.remarks, *notes)
     if as_json:
         row = {"package": str(program.path.absolute()), **(facts or {}), **flat(score)}
         row |= {"minimum_os": system(program, target), **target.conditions, "battery": battery(score)}
-        row["notes"] = list(notes)
+        row["conditions"] = {name: dict(reading.conditions) for name, reading in score.items()}
+        row["notes"] = [*origins, *notes]
         options.print_json(row)
         return
-    _print_readings(program, target, score, notes)
+    _print_readings(program, target, score, origins, notes)
 
 
 def flat(score: Mapping[str, Reading]) -> dict[str, Any]:
-    """Every reading under its name; unless it is exact, its interval and origin behind it."""
+    """Every reading under its name; unless it is exact, its interval and origin behind it, of a bound no upper end."""
     from coreml_pareto.search.rows import COUNTS
 
     row: dict[str, Any] = {}
     for name, reading in score.items():
         row[name] = round(reading.value) if name in COUNTS else reading.value
         if reading.how != "exact":
-            row |= {f"{name}_low": reading.low, f"{name}_high": reading.high, f"{name}_how": reading.how}
+            high = None if reading.how == "at least" else reading.high
+            row |= {f"{name}_low": reading.low, f"{name}_high": high, f"{name}_how": reading.how}
     return row
 
 
@@ -85,14 +94,15 @@ def system(program: Program, target: Target) -> str:
     return program.minimum_os if oldest is None else target.device.system(oldest)
 
 
-def _print_readings(program: Program, target: Target, score: Mapping[str, Reading], notes: Sequence[str]) -> None:
-    from coreml_pareto.search.report import words
+def _print_readings(
+    program: Program, target: Target, score: Mapping[str, Reading], origins: Sequence[str], notes: Sequence[str]
+) -> None:
     from coreml_pareto.search.report.tables import readings_table
 
     screen = options.console(markup=False)
     screen.print(f"{program.path.name}, opens on {system(program, target)} and newer", style="bold")
     screen.print(readings_table(score))
-    screen.print("; ".join(words.origins(target, [score])), style="dim")
+    screen.print("; ".join(origins), style="dim")
     for note in notes:
         screen.print(note, style="dim")
 

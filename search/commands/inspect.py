@@ -26,7 +26,7 @@ def inspect_command(package: options.Package, as_json: options.Json = False) -> 
     from coreml_pareto.objectives.program import load
     from coreml_pareto.search.inspection import inspect
 
-    program = load(package)
+    program = load(package, any_inputs=True)
     found = inspect(program)
     if as_json:
         options.print_json(described(program, found))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 PHONE, PROTOCOL = "A tethered iPhone", "Protocol"
 _PACKAGES = "Core ML packages, NAME.mlpackage."
-_COLD = "Besides, so many predictions with two seconds of rest before each, at least 20."
+_ROUNDS = "At least 20; a Mac only."
+_PREDICTIONS = "Of each round, at least 50; on an iPhone all of them, at least 20."
+_ENERGY = "Through powermetrics: a minute more, where `sudo -v` was given; a Mac only."
+_COLD = "A Mac only: besides, so many predictions with two seconds of rest before each, at least 20."
 _PATIENCE = "Seconds after which one package on one choice of units is given up."
 _OUT = "Write the measurements into this file, for `import-measurements`."
 _IPHONE = "Measure on the connected iPhone, which is this one of `coreml-pareto devices`; needs Xcode and --team."
@@ -29,14 +32,21 @@ _TEAM = "Your development team's identifier: signs the app that coremltools inst
 def measure_command(
     packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE...", help=_PACKAGES)],
     units: options.UnitsList = "ALL",
-    rounds: Annotated[int, typer.Option(rich_help_panel=PROTOCOL, help="At least 20.")] = 20,
-    predictions: Annotated[int, typer.Option(rich_help_panel=PROTOCOL, help="Of each round, at least 50.")] = 50,
-    cold: Annotated[int, typer.Option(rich_help_panel=PROTOCOL, help=_COLD)] = 0,
+    rounds: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL, show_default="20", help=_ROUNDS)] = None,
+    predictions: Annotated[
+        int | None, typer.Option(rich_help_panel=PROTOCOL, show_default="50, on an iPhone 30", help=_PREDICTIONS)
+    ] = None,
+    cold: Annotated[int | None, typer.Option(rich_help_panel=PROTOCOL, show_default="0", help=_COLD)] = None,
     patience: Annotated[float, typer.Option(rich_help_panel=PROTOCOL, help=_PATIENCE)] = 600,
     energy: Annotated[
-        bool,
-        typer.Option(rich_help_panel=PROTOCOL, help="Through powermetrics: a minute more, where `sudo -v` was given."),
-    ] = True,
+        bool | None,
+        typer.Option(
+            "--energy/--no-energy",
+            rich_help_panel=PROTOCOL,
+            show_default="energy, on an iPhone no-energy",
+            help=_ENERGY,
+        ),
+    ] = None,
     iphone: Annotated[str | None, typer.Option(metavar="NAME", rich_help_panel=PHONE, help=_IPHONE)] = None,
     team: Annotated[str | None, typer.Option(metavar="ID", rich_help_panel=PHONE, help=_TEAM)] = None,
     out: Annotated[Path | None, typer.Option(metavar="FILE", help=_OUT)] = None,
@@ -54,10 +64,19 @@ def measure_command(
     from coreml_pareto.objectives.devices.measurements import Measurements
     from coreml_pareto.objectives.measuring.protocol import Protocol
 
+    one: Callable[[Path, str], Record]
     if out is not None and not out.absolute().parent.is_dir():
         raise UserError(f"--out names a file in a folder that exists; {out.parent} does not; make it, or name another")
-    protocol = Protocol(rounds=rounds, predictions=predictions, cold=cold)
-    one = _measurer(protocol, patience, energy, iphone, team)
+    if (iphone is None) != (team is None):
+        raise UserError(
+            "--iphone and --team go together: the app on the phone has to be signed; got one of them; give both"
+        )
+    if iphone is not None and team is not None:
+        _refuse_on_a_phone({"--rounds": rounds, "--cold": cold, "--energy": energy})
+        one = _on_the_phone(iphone, team, predictions, patience)
+    else:
+        given = {"rounds": rounds, "predictions": predictions, "cold": cold}
+        one = _on_this_mac(Protocol(**{key: n for key, n in given.items() if n is not None}), patience, energy)
     known, found, refused = _all(packages, options.units_of(units), one)
     if found:
         document = Measurements.of((known[record.digest] for record in found), found)
@@ -71,21 +90,40 @@ def measure_command(
         raise UserError(f"{len(refused)} of {len(found) + len(refused)} measurements failed: {' | '.join(refused)}")
 
 
-def _measurer(
-    protocol: Protocol, patience: float, energy: bool, iphone: str | None, team: str | None
-) -> Callable[[Path, str], Record]:
-    """The function that measures one package on one choice of units."""
+def _refuse_on_a_phone(given: Mapping[str, object]) -> None:
+    """UserError for options of the protocol that nothing on the phone obeys; None, 0 and False ask for nothing."""
+    if named := [name for name, value in given.items() if value]:
+        raise UserError(
+            "an iPhone at the cable predicts once every few seconds, so that there are no rounds and every prediction is "
+            f"cold, and powermetrics reads this Mac alone; got {', '.join(named)}; leave {'it' if len(named) == 1 else 'them'} "
+            "out (--predictions and --patience are obeyed), or measure by the app that `coreml-pareto device-kit` writes"
+        )
+
+
+def _on_the_phone(iphone: str, team: str, predictions: int | None, patience: float) -> Callable[[Path, str], Record]:
+    """The function that measures one package on one choice of units of the phone."""
     from coreml_pareto.objectives.devices.catalogue import find_device
+    from coreml_pareto.objectives.devices.measurements import APART
     from coreml_pareto.objectives.measuring import phone, worker
 
-    if (iphone is None) != (team is None):
+    count = phone.PREDICTIONS if predictions is None else predictions
+    if count < APART:
         raise UserError(
-            "--iphone and --team go together: the app on the phone has to be signed; got one of them; give both"
+            f"predictions that lie apart, as on an iPhone at the cable, are at least {APART}; got --predictions {count}; "
+            f"leave it out, or say --predictions {APART}"
         )
-    if iphone is not None and team is not None:
-        device = find_device(iphone)
-        return lambda package, units: phone.measure(package, units, device, team)
-    return lambda package, units: worker.measure_apart(package, units, protocol, with_energy=energy, patience=patience)
+    device = find_device(iphone)
+    return lambda package, units: worker.measure_on_phone(
+        package, units, device, team, predictions=count, patience=patience
+    )
+
+
+def _on_this_mac(protocol: Protocol, patience: float, energy: bool | None) -> Callable[[Path, str], Record]:
+    """The same on this Mac."""
+    from coreml_pareto.objectives.measuring import worker
+
+    asked = energy is not False
+    return lambda package, units: worker.measure_apart(package, units, protocol, with_energy=asked, patience=patience)
 
 
 def _all(

@@ -20,7 +20,7 @@ def status_command(
     storage: options.Storage = None,
     as_json: options.Json = False,
 ) -> None:
-    """Tell what a search does: at work or not, trials by outcome, time left, front so far, failures, where time went.
+    """Tell what a search does: at work or not, trials and trainings, time left, front so far, failures, where time went.
 
     Reads RUN/events.jsonl and the record, writes nothing, and does not disturb a search at work.
 

@@ -24,6 +24,7 @@ NO_RUN = "no run given"
 _WHERE = "A store (folder or URL), or a run folder. [default: the user's own, of `sensitivity` and `device-kit`]"
 _BY = "kind, network, or run (those of --run)."
 _RUNS = "A run folder whose results are in use; may be given several times."
+_MAX_SIZE = "Leave at most so much, e.g. 20GB: the oldest go first, and nothing while the store is smaller."
 _UNUSED = "What none of the --run folders holds; of a run: all but its trainings and the packages of its front."
 
 Where = Annotated[str | None, typer.Argument(metavar="[DIR|URL|RUN]", help=_WHERE)]
@@ -78,7 +79,7 @@ def ls_command(
 @store_app.command("gc")
 def gc_command(
     where: Where = None,
-    max_size: Annotated[str | None, typer.Option(help="Leave at most so much, e.g. 20GB; the oldest go first.")] = None,
+    max_size: Annotated[str | None, typer.Option(help=_MAX_SIZE)] = None,
     older_than: Annotated[str | None, typer.Option(help="What was made longer ago, e.g. 30d.")] = None,
     unused: Annotated[bool, typer.Option("--unused", help=_UNUSED)] = False,
     run: Runs = None,
@@ -87,13 +88,17 @@ def gc_command(
 ) -> None:
     """Count, and with --yes remove, what may go: too old, too much, or unused. A run keeps the packages of its front.
 
+    Work that was begun and not finished goes by the same rules, once nobody has touched it for a day; a training, which
+    a search may go on with, only by its age or for too much.
+
     Runs hold what they used in their own folder: nothing that goes from a shared store is missing in them.
 
     Example: `coreml-pareto store gc /shared/store --max-size 20GB --yes`
     """
     from coreml_pareto.search.duration import parse_duration
     from coreml_pareto.search.limits import parse_size
-    from coreml_pareto.search.store.cleaning import abandoned, removable
+    from coreml_pareto.search.store import Artifact, Leftover
+    from coreml_pareto.search.store.cleaning import removable
 
     if max_size is None and older_than is None and not unused:
         raise UserError("store gc needs a rule: --max-size 20GB, --older-than 30d or --unused.")
@@ -101,11 +106,12 @@ def gc_command(
     age = None if older_than is None else parse_duration(older_than)
     place, now = _open(where), time.time()
     with place.alone() if yes else nullcontext():
-        every = tuple(place.shelf.artifacts())
+        every, unfinished = tuple(place.shelf.artifacts()), tuple(place.shelf.leftovers())
         used = _used(place, every, run) if unused else None
         kept = set() if front_too or place.run is None else _front(place.run)
-        gone = removable(every, now=now, max_size=size, older_than=age, used=used, kept=kept)
-        begun = abandoned(place.shelf.leftovers(), now=now, older_than=age)
+        rows = removable(every, unfinished, now=now, max_size=size, older_than=age, used=used, kept=kept)
+        gone = [row for row in rows if isinstance(row, Artifact)]
+        begun = [row for row in rows if isinstance(row, Leftover)]
         if yes:
             for artifact in gone:
                 place.shelf.remove(artifact)

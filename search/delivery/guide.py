@@ -207,7 +207,13 @@ def _off_the_engine(found: Measures) -> Iterator[Block]:
     if not found.explanation.handed_over:
         yield paragraph("No operation of the model is reported not to run on the Neural Engine.")
         return
-    yield paragraph("Reported not to run on the Neural Engine; each hands the work over and back:")
+    unit = found.explanation.unit
+    what = (
+        "each hands the work over and back"
+        if unit == "Neural Engine"
+        else f"the whole model is taken to run on the {unit}"
+    )
+    yield paragraph(f"Reported not to run on the Neural Engine; {what}:")
     yield items(*found.explanation.handed_over)
 
 

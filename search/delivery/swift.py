@@ -22,7 +22,10 @@ from coreml_pareto.search.delivery.subject import Subject
 RESOURCE: Final = "optimized_model"
 PACKAGE: Final = "OptimizedModel"
 MODEL: Final = f"{RESOURCE}.mlpackage"
-KIT: Final = ("Benchmark", "DeviceFacts", "Inputs", "Kit", "KitError", "Measurements", "Placement", "Statistics")
+KIT: Final = (
+    "Battery", "Benchmark", "DeviceFacts", "Footprint", "Inputs", "Kit", "KitError", "Measurements", "Outputs", "Placement",
+    "Predictor", "Statistics",
+)  # fmt: skip
 """The device kit's files that measure and know no screen."""
 _OLDEST: Final = (16, 13)
 """What the template says: iOS and macOS."""

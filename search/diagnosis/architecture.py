@@ -3,9 +3,9 @@
 *Starved*: the map that the last pooling averages is a single place: every kernel of that stage wider than 1 sees padding
 on most of its taps, and the pooling pools nothing. *Capacity*: from d features the logits reach d dimensions of the
 C - 1 that distributions over C classes have (Z. Yang et al., "Breaking the softmax bottleneck", ICLR 2018, section 2).
-*Off the Neural Engine*: operations that it is reported not to run, with what the estimate adds for them, or a program in
-fp32, none of which runs there. Shapes are exact; milliseconds are estimates with their 80 % intervals, and only a share
-whose lower end is above TOLERATED is told.
+*Off the Neural Engine*: operations that it is reported not to run, with what the estimate adds for them or the unit that
+it takes for the whole program instead, or a program in fp32, none of which runs there. Shapes are exact; milliseconds are
+estimates with their 80 % intervals, and only a share whose lower end is above TOLERATED is told.
 """
 
 from __future__ import annotations
@@ -17,13 +17,14 @@ from typing import Final, final
 
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
+from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.explanation import explain
 from coreml_pareto.objectives.latency import unit_milliseconds
-from coreml_pareto.objectives.program import Program, costs
+from coreml_pareto.objectives.program import Cost, Program, costs
 from coreml_pareto.objectives.program.engine import kernel_sides
 from coreml_pareto.objectives.program.program import UNKNOWN, Operation
 from coreml_pareto.objectives.workload import runs_on_neural_engine
-from coreml_pareto.search.diagnosis.finding import Check, Evidence, Finding
+from coreml_pareto.search.diagnosis.finding import Check, Evidence, Finding, Severity
 from coreml_pareto.search.report.words import many
 
 FAILURE: Final = "architecture mismatch"
@@ -34,6 +35,9 @@ SEVERE: Final = 0.5
 NAMED: Final = 3
 _POOLING: Final = frozenset({"reduce_mean", "reduce_max", "reduce_sum", "avg_pool", "max_pool", "l2_pool"})
 _PRODUCTS: Final = frozenset({"linear", "conv", "matmul"})
+_REPLACE: Final = (
+    "Replace these operations, or choose a network without them; `measure` tells on a Mac where each really runs."
+)
 
 
 @final
@@ -187,10 +191,13 @@ def _engine(
         told = f"{subject}: {target.compute_units} leaves the Neural Engine out, as asked"
         yield Check(FAILURE, ENGINE, "healthy", told)
         return
-    rows = costs(program)
-    whole = not runs_on_neural_engine(rows)
-    finding = _in_single_precision(program, target, subject, trials, tries) if whole else None
-    finding = finding if whole else _handed_over(program, target, subject, trials, tries)
+    found = explain(program, target)
+    if not runs_on_neural_engine(costs(program)):
+        finding: Finding | None = _in_single_precision(program, target, subject, trials, tries)
+    elif found.unit != "Neural Engine":
+        finding = _left(program, target, subject, trials, tries)
+    else:
+        finding = _handed_over(program, target, subject, trials, tries)
     if finding is not None:
         yield finding
     told = f"{subject}: operations and precision, as is reported of the Neural Engine"
@@ -201,29 +208,57 @@ def _in_single_precision(
     program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding:
     """Against the same operations in fp16 on the Neural Engine, whose bytes are counted as they are: too many."""
-    rows = costs(program)
     found = explain(program, target)
-    _, low, high = unit_milliseconds(rows, target, found.unit)
-    there, there_low, there_high = unit_milliseconds(
-        [replace(c, precision="fp16") for c in rows], target, "Neural Engine"
-    )
+    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
+    half = [replace(cost, precision="fp16") for cost in costs(program)]
+    instead = _ms("latency in fp16 on the Neural Engine", half, target, "Neural Engine")
     return Finding(
         failure=FAILURE,
         cause=ENGINE,
-        severity="warning" if low > there_high else "notice",
+        severity=_surely(here, instead),
         subject=subject,
         trials=trials,
         what=(
             f"The program computes in fp32, which the Neural Engine does not: it runs on the {found.unit}, "
-            f"~{found.ms:.3g} ms instead of ~{there:.3g} ms."
+            f"~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
         ),
-        evidence=(
-            Evidence(f"latency on the {found.unit}", found.ms, "ms", "estimated, 80 %", low, high),
-            Evidence("latency in fp16 on the Neural Engine", there, "ms", "estimated, 80 %", there_low, there_high),
-        ),
+        evidence=(here, instead),
         remedy="Convert with compute precision fp16, and compare both on the same pictures.",
         command=tries.half,
     )
+
+
+def _left(program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies) -> Finding:
+    """Another unit is faster than going there and back: against an engine that ran all operations."""
+    found = explain(program, target)
+    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
+    kept = [replace(cost, off_engine="") for cost in costs(program)]
+    instead = _ms("latency if the Neural Engine ran them", kept, target, "Neural Engine")
+    return Finding(
+        failure=FAILURE,
+        cause=ENGINE,
+        severity=_surely(here, instead),
+        subject=subject,
+        trials=trials,
+        what=(
+            f"{many(len(found.handed_over), 'operation')} off the Neural Engine, as is reported: the whole program is taken "
+            f"to run on the {found.unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
+        ),
+        evidence=(here, instead),
+        remedy=_REPLACE,
+        command=tries.look,
+        layers=found.handed_over[:NAMED],
+    )
+
+
+def _ms(name: str, rows: Sequence[Cost], target: Target, unit: Unit) -> Evidence:
+    value, low, high = unit_milliseconds(rows, target, unit)
+    return Evidence(name, value, "ms", "estimated, 80 %", low, high)
+
+
+def _surely(here: Evidence, instead: Evidence) -> Severity:
+    """Slower with both intervals apart, or perhaps."""
+    return "warning" if here.low is not None and instead.high is not None and here.low > instead.high else "notice"
 
 
 def _handed_over(
@@ -253,7 +288,7 @@ def _handed_over(
             Evidence("added latency", prior.value, "ms", "estimated, 80 %", prior.low, prior.high),
             Evidence("share of the latency", 100 * share, "%", "estimated, 80 %", 100 * share_low, 100 * share_high),
         ),
-        remedy="Replace these operations, or choose a network without them; `measure` tells on a Mac where each really runs.",
+        remedy=_REPLACE,
         command=tries.look,
         layers=names[:NAMED],
     )  # fmt: skip

@@ -39,6 +39,7 @@ class State:
         elapsed, left: seconds of the run's clock; `left` is None where nothing says it.
         front: packages that nothing beats, within the limits.
         volumes: (seconds on the run's clock, hypervolume), whenever the front changed.
+        trainings: networks that were trained for the packages; None where nothing says it.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -48,6 +49,7 @@ class State:
     left: float | None = None
     front: Sequence[Result] = ()
     volumes: Sequence[tuple[float, float]] = ()
+    trainings: int | None = None
 
 
 def overview(state: State) -> Table:
@@ -74,9 +76,11 @@ def summary(state: State) -> str:
 
 
 def trials(state: State) -> str:
-    """`12 scored, 1 failed (13 of 26)`."""
-    told = ", ".join(f"{count} {name}" for name, count in state.counts.items() if count) or "none yet"
-    return f"{told} ({state.counted} of {state.trials})" if state.trials else told
+    """`12 scored from 3 trainings, 1 failed (12 of 26)`."""
+    behind = {"scored": f" from {many(state.trainings, 'training')}"} if state.trainings else {}
+    told = [f"{count} {name}{behind.get(name, '')}" for name, count in state.counts.items() if count]
+    shown = ", ".join(told) or "none yet"
+    return f"{shown} ({state.counted} of {state.trials})" if state.trials else shown
 
 
 def clock(state: State) -> str:

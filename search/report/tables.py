@@ -130,37 +130,42 @@ def readings_table(readings: Mapping[str, Reading]) -> Table:
 
 
 def parts_table(found: Explanation) -> Table:
-    """Milliseconds by kind of operation; the columns and rows add up to the estimate."""
+    """Time by kind of operation; the columns and rows add up to the estimate."""
+    unit, time = _clock(found)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0), show_footer=True)
     table.add_column("kind of operation", footer="all")
     table.add_column("operations", justify="right", footer=str(sum(part.operations for part in found.parts)))
-    for head, name in (("arithmetic", "arithmetic"), ("weights", "weights"), ("read, written", "bytes"), ("ms", "ms")):
-        table.add_column(head, justify="right", footer=_ms(sum(getattr(part, name) for part in found.parts)))
+    for head, name in (("arithmetic", "arithmetic"), ("weights", "weights"), ("read, written", "bytes"), (unit, "ms")):
+        table.add_column(head, justify="right", footer=time(sum(getattr(part, name) for part in found.parts)))
     table.add_column("share", justify="right", footer="100 %")
     for part in found.parts:
-        amounts = (_ms(value) for value in (part.arithmetic, part.weights, part.bytes, part.ms))
+        amounts = (time(value) for value in (part.arithmetic, part.weights, part.bytes, part.ms))
         table.add_row(part.kind, str(part.operations or "–"), *amounts, _share(part.share))
     return table
 
 
 def layers_table(found: Explanation) -> Table:
     """The most expensive layers, the most expensive first."""
+    unit, time = _clock(found)
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 2, 0, 0))
-    for head, justify in (("layer", "left"), ("kind", "left"), ("output", "left"), ("ms", "right"), ("share", "right")):
+    for head, justify in (("layer", "left"), ("kind", "left"), ("output", "left"), (unit, "right"), ("share", "right")):
         table.add_column(head, justify=justify, overflow="fold")  # type: ignore[arg-type]
     for layer in found.layers:
         kind = layer.kind if layer.operator in layer.kind else f"{layer.kind} ({layer.operator})"
         shape = " × ".join(map(str, layer.shape))
-        table.add_row(Text(layer.name), kind, shape, _ms(layer.ms), _share(layer.share))
+        table.add_row(Text(layer.name), kind, shape, time(layer.ms), _share(layer.share))
     return table
 
 
 def _share(value: float) -> str:
-    return f"{100 * value:.1f} %"
+    """One decimal, or two significant digits below that."""
+    return f"{100 * value:.1f} %" if value >= 0.001 or not value else f"{significant(100 * value, 2)} %"
 
 
-def _ms(value: float) -> str:
-    return f"{value:.3f}" if value else "–"
+def _clock(found: Explanation) -> tuple[str, Callable[[float], str]]:
+    """The unit of both tables, microseconds where all takes less than 1 ms, and how milliseconds are said in it."""
+    unit, scale = ("µs", 1000.0) if found.ms < 1 else ("ms", 1.0)
+    return unit, lambda ms: significant(scale * ms) if ms else "–"
 
 
 def device_table(uses: Sequence[Use]) -> Table:
@@ -250,6 +255,8 @@ def _said(name: str, reading: Reading) -> tuple[str, str]:
     if name == "energy_mah":
         ends = f"{format_mah(reading.low)} – {format_mah(reading.high)}"
         return mark(reading) + format_mah(reading.value), ends
+    if reading.how == "at least":
+        return f"≥ {reading.value:,.0f}", ""
     if reading.how == "exact":
         shown = f"{reading.value:,.0f}" if reading.unit == "1" else f"{significant(reading.value)} {reading.unit}"
         return shown, ""

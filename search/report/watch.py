@@ -106,6 +106,7 @@ def _state(run: Run | None, facts: dict[str, Any], events: Sequence[Event], now:
     trials, timeout = started.get("trials"), started.get("timeout")
     curve = volumes(events)
     front: tuple[Result, ...] = ()
+    trainings: int | None = None  # a line of the log does not tell which training a package is of
     if run is None:
         told = {
             event["trial"]: event["outcome"] for event in events if event["event"] == "told" and "repeats" not in event
@@ -113,11 +114,11 @@ def _state(run: Run | None, facts: dict[str, Any], events: Sequence[Event], now:
         counts = Counter(told.values())
     else:
         standing = Standing(run, facts.get("first"))
-        counts, front = standing.counts, tuple(standing.front)
+        counts, front, trainings = standing.counts, tuple(standing.front), standing.trainings
         curve = curve or ([(now, standing.hypervolume)] if front else [])
     counted = sum(count for name, count in counts.items() if name in COUNTED)
     left = time_left(now, counted, trials, timeout) if working else None
-    return State(counts, counted, trials, now, left, front, curve)
+    return State(counts, counted, trials, now, left, front, curve, trainings)
 
 
 def _doing(session: Sequence[Event], now: float) -> list[Doing]:
@@ -202,6 +203,7 @@ def as_data(sight: Sight) -> dict[str, Any]:
         "ended": sight.ended or None,
         "record_read": sight.run is not None,
         "trials": dict(state.counts),
+        "trainings": state.trainings,
         "counted": state.counted,
         "budget_trials": state.trials,
         "seconds": state.elapsed,

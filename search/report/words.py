@@ -37,7 +37,8 @@ def conditions(run: Run, results: Sequence[Result]) -> str:
 def origins(target: Target, scores: Sequence[Score]) -> list[str]:
     """What was estimated for whom, what a stopwatch gave, and the battery behind each charge."""
     batteries = dict.fromkeys(f"battery {told}" for told in map(battery, scores) if told)
-    return [*estimated(target, scores), *imitated(scores), *timed(scores), *corrected(scores), *batteries]
+    told = [*estimated(target, scores), *imitated(scores), *timed(scores), *corrected(scores)]
+    return [*told, *in_part(scores), *batteries]
 
 
 def estimated(target: Target, scores: Sequence[Score]) -> list[str]:
@@ -80,6 +81,15 @@ def corrected(scores: Sequence[Score]) -> list[str]:
     said = ("device", "os", "compute_units", "corrected_by")
     places = dict.fromkeys(tuple(r.conditions.get(key, "not named") for key in said) for r in found)
     return [f"latency{part} corrected for {' / '.join(place)} by {count}" for *place, count in places]
+
+
+def in_part(scores: Sequence[Score]) -> list[str]:
+    """Which operations compute what is not counted, and of what the dearer branch is; nothing where all is counted."""
+    every = [score["macs"].conditions for score in scores if "macs" in score]
+    missing = dict.fromkeys(found["not_counted"] for found in every if "not_counted" in found)
+    branches = any("branch" in found.get("counted", "") for found in every)
+    told = [f"multiply-accumulates, latency and energy leave out what is computed in {names}" for names in missing]
+    return told + (["of each cond the dearer branch is counted"] if branches else [])
 
 
 def counted(scores: Sequence[Score]) -> list[str]:

@@ -49,12 +49,15 @@ PULSE = 0.5
 class Step:
     """Where a training stands, for the progress line; told after every epoch and about twice a second within one.
 
+    A training that goes on from a checkpoint tells first where that was made: whoever judges by it may not have done so
+    before the kill.
+
     Attributes:
         done: epochs behind it, a fraction within an epoch.
         epochs: of the whole training.
         loss: mean over the running (or just finished) epoch.
         curve: top-1 of the torch network on at most 512 validation images after each whole epoch.
-        seconds_left: at the pace since this process began the training.
+        seconds_left: at the pace since this process began the training; before that, of the epochs that were kept.
         stage: what is trained: a teacher, the candidate (`training`), or the candidate once more (`fine-tuning`).
     """
 
@@ -249,6 +252,8 @@ class Training:
     def _run(self) -> None:
         self._restore()
         self.resumed_at, self.started = len(self.history), time.monotonic()
+        if 0 < self.resumed_at < self.recipe.epochs:
+            self._tell(self.resumed_at, self.history[-1]["loss"])
         rule = preprocessing_of(self.network)
         images = torch.from_numpy(self.data.train.images(rule))
         targets = torch.from_numpy(self.data.train.targets)
@@ -262,9 +267,15 @@ class Training:
             self._tell(epoch + 1, loss)
 
     def _tell(self, done: float, loss: float) -> None:
-        pace = (time.monotonic() - self.started) / (done - self.resumed_at)
+        pace = self._pace(done - self.resumed_at)
         curve = tuple(row["top1"] for row in self.history)
         self.progress(Step(done, self.recipe.epochs, loss, curve, pace * (self.recipe.epochs - done)))
+
+    def _pace(self, since: float) -> float:
+        """Seconds per epoch, `since` so many epochs in this process; of those kept before the first."""
+        if since:
+            return (time.monotonic() - self.started) / since
+        return sum(row["seconds"] for row in self.history) / len(self.history)
 
     def _epoch(self, images: Tensor, targets: Tensor) -> float:
         self.module.train(not self.inference)

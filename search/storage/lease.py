@@ -20,6 +20,8 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
+from coreml_pareto.search.storage.patience import impatient
+
 log = logging.getLogger(__name__)
 
 LEASE = "coreml_pareto:lease"
@@ -48,17 +50,21 @@ class Watch:
         }
         self._leases, self._looked = dict(leases), now
 
-    def expired(self) -> set[int]:
-        """Return the trials whose holder is taken for dead."""
-        return {trial for trial, seconds in self._silent.items() if seconds > EXPIRES}
+    def expired(self) -> dict[int, Any]:
+        """Return the trials whose holder is taken for dead, each with the lease that did not change."""
+        return {trial: self._leases[trial] for trial, seconds in self._silent.items() if seconds > EXPIRES}
 
 
 @final
 class Keeper:
-    """Renews the leases of this process and watches all others, in a thread of its own."""
+    """Renews the leases of this process and watches all others, in a thread of its own.
+
+    Whoever takes a lease waits for a storage that is away, as in all its calls; the thread does not: the next beat comes.
+    """
 
     def __init__(self, storage: BaseStorage, study: int, holder: Mapping[str, str]) -> None:
-        self._storage, self._study, self._holder = storage, study, dict(holder)
+        self._storage, self._at_once = storage, impatient(storage)
+        self._study, self._holder = study, dict(holder)
         self._held: set[int] = set()
         self._beat = 0
         self._watch, self._ended, self._lock = Watch(), threading.Event(), threading.Lock()
@@ -75,8 +81,13 @@ class Keeper:
             self._thread.join(BEAT)
 
     def hold(self, trial: int) -> None:
-        """Take the lease of a trial that was asked."""
-        self._renew(trial)
+        """Take the lease of a trial that was asked.
+
+        Raises:
+            UserError: the storage was away for longer than it is waited for.
+            UpdateFinishedTrialError: others took the trial for dead meanwhile.
+        """
+        self._renew(trial, self._storage)
         with self._lock:
             self._held.add(trial)
 
@@ -91,10 +102,10 @@ class Keeper:
         with self._lock:
             return frozenset(self._held)
 
-    def expired(self) -> set[int]:
-        """Return the trials at work elsewhere whose holder is taken for dead."""
+    def expired(self) -> dict[int, Any]:
+        """Return the trials at work elsewhere whose holder is taken for dead, each with its lease as last seen."""
         with self._lock:
-            return self._watch.expired() - self._held
+            return {trial: lease for trial, lease in self._watch.expired().items() if trial not in self._held}
 
     def _live(self) -> None:
         while not self._ended.wait(BEAT):
@@ -108,15 +119,15 @@ class Keeper:
         self._beat += 1
         for trial in self.held:
             try:
-                self._renew(trial)
+                self._renew(trial, self._at_once)
             except UpdateFinishedTrialError:  # told meanwhile, or taken for dead: telling it finds out
                 self.drop(trial)
-        running = self._storage.get_all_trials(self._study, deepcopy=False, states=(TrialState.RUNNING,))
+        running = self._at_once.get_all_trials(self._study, deepcopy=False, states=(TrialState.RUNNING,))
         with self._lock:
             self._watch.look(leases(running), time.monotonic())
 
-    def _renew(self, trial: int) -> None:
-        self._storage.set_trial_system_attr(trial, LEASE, self._holder | {"beat": self._beat})
+    def _renew(self, trial: int, storage: BaseStorage) -> None:
+        storage.set_trial_system_attr(trial, LEASE, self._holder | {"beat": self._beat})
 
 
 def leases(running: Iterable[FrozenTrial]) -> dict[int, Any]:

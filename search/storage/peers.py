@@ -7,6 +7,9 @@ nor at work nor told does so: a machine that dies while it clears up after anoth
 
 Two machines may be asked for the same candidate. Who sees that another one is at it steps aside and waits for its
 result; where all have stepped aside, the lowest trial takes it up.
+
+Whoever was suspended finds trials of its own taken for dead, at any of its writes: one that stepped aside, or whose work
+has not begun, is dropped, for the others see to its candidate; what is finished is told anew (`Study.tell`).
 """
 
 from __future__ import annotations
@@ -71,13 +74,23 @@ class Others(Protocol):
         """Whether a result is a lost attempt that is tried again."""
 
     def taken(self, asked: Asked, mine: Collection[Candidate]) -> bool:
-        """Take a trial that was asked; tell whether its candidate is at work, here or elsewhere, so that it steps aside."""
+        """Take a trial that was asked; tell whether it steps aside: its candidate is at work, here or elsewhere.
+
+        One that was taken for dead meanwhile steps aside too, and is `gone`.
+        """
 
     def left_alone(self, aside: Collection[Asked], mine: Collection[Candidate], seen: Seen) -> Asked | None:
         """Return a trial that stepped aside for one that was lost, to be taken up now."""
 
+    def gone(self, aside: Collection[Asked]) -> Sequence[Asked]:
+        """Return those that stepped aside and were taken for dead meanwhile; the others see to their candidates."""
+
     def heritage(self, asked: Asked, parent: str | None) -> str | None:
-        """Return what a trial's training inherits from: what an attempt before it did."""
+        """Return what a trial's training inherits from: what an attempt before it did.
+
+        Raises:
+            UpdateFinishedTrialError: the trial was taken for dead meanwhile.
+        """
 
     def told(self, asked: Asked, number: int) -> None:
         """A trial of this process was told under this number."""
@@ -115,6 +128,9 @@ class Nobody:
     def left_alone(self, aside: Collection[Asked], mine: Collection[Candidate], seen: Seen) -> Asked | None:
         return None
 
+    def gone(self, aside: Collection[Asked]) -> Sequence[Asked]:
+        return ()
+
     def heritage(self, asked: Asked, parent: str | None) -> str | None:
         return parent
 
@@ -137,7 +153,7 @@ class Peers:
         self.elsewhere: dict[int, Elsewhere] = {}
         self._study, self._storage = study._study, study._study._storage
         self._me = holder_of(study.folder)
-        self._keeper = Keeper(impatient(self._storage), self._study._study_id, self._me)
+        self._keeper = Keeper(self._storage, self._study._study_id, self._me)
         self._heard: set[int] = set()
         self._lost: dict[str, list[FrozenTrial]] = {}
         self._candidates: dict[int, Candidate] = {}
@@ -154,11 +170,10 @@ class Peers:
         return len(mine)
 
     def hear(self, seen: Seen) -> Sequence[Result]:
-        expired = self._keeper.expired()
-        for trial in self._running():
-            if trial._trial_id in expired:
-                holder = trial.system_attrs.get(LEASE) or {}
-                who = f"its machine {holder['host']}" if "host" in holder else "whoever asked for it"
+        for key, silent in self._keeper.expired().items():
+            trial = self._storage.get_trial(key)  # now: what the keeper saw is seconds old, its holder may be back
+            if trial.state == TrialState.RUNNING and trial.system_attrs.get(LEASE) == silent:
+                who = f"its machine {silent['host']}" if silent else "whoever asked for it"
                 self._lose(trial, f"{who} gave no sign of life for {lease.EXPIRES:.0f} s")
         self._look(self._running())  # before what ended: what ends in between must not be in neither
         found = self._new()
@@ -170,11 +185,14 @@ class Peers:
         return lost and len(self._lost.get(result.candidate.digest, ())) <= RETRIES
 
     def taken(self, asked: Asked, mine: Collection[Candidate]) -> bool:
-        self._keeper.hold(asked.trial._trial_id)
-        self._look(self._running())
-        if asked.candidate not in mine and asked.candidate.digest not in self._busy():
-            return False
-        self._storage.set_trial_system_attr(asked.trial._trial_id, ASIDE, True)
+        try:
+            self._keeper.hold(asked.trial._trial_id)
+            self._look(self._running())
+            if asked.candidate not in mine and asked.candidate.digest not in self._busy():
+                return False
+            self._storage.set_trial_system_attr(asked.trial._trial_id, ASIDE, True)
+        except UpdateFinishedTrialError:
+            log.debug("trial %s was taken for dead before it was taken", asked.number)
         return True
 
     def left_alone(self, aside: Collection[Asked], mine: Collection[Candidate], seen: Seen) -> Asked | None:
@@ -185,13 +203,22 @@ class Peers:
         busy = {*seen, *(candidate.digest for candidate in mine), *self._busy()}
         waiting = [(trial.number, self._candidate(trial)) for trial in running if trial.system_attrs.get(ASIDE)]
         for asked in aside:
-            lowest = min(
-                (number for number, candidate in waiting if candidate == asked.candidate), default=asked.number
-            )
-            if asked.candidate.digest not in busy and lowest == asked.number:
-                self._storage.set_trial_system_attr(asked.trial._trial_id, ASIDE, None)
+            lowest = min((number for number, candidate in waiting if candidate == asked.candidate), default=None)
+            if asked.candidate.digest not in busy and lowest == asked.number and self._takes_up(asked):
                 return asked
         return None
+
+    def _takes_up(self, asked: Asked) -> bool:
+        """Let a trial step aside no longer; False where it was taken for dead meanwhile."""
+        try:
+            self._storage.set_trial_system_attr(asked.trial._trial_id, ASIDE, None)
+        except UpdateFinishedTrialError:
+            return False
+        return True
+
+    def gone(self, aside: Collection[Asked]) -> Sequence[Asked]:
+        running = {trial._trial_id for trial in self._running()} if aside else ()
+        return [asked for asked in aside if asked.trial._trial_id not in running]
 
     def _busy(self) -> set[str]:
         """Return what is at work elsewhere, or ended there and was not heard of, by digest.

@@ -49,6 +49,18 @@ def test_int8_arithmetic_saves_only_where_the_chip_has_it(row, target) -> None: 
     assert millijoules(w8a8, target("iPhone 15 Pro")) < millijoules(fp16, target("iPhone 15 Pro"))
 
 
+def test_what_is_handed_over_takes_the_cpus_energy_and_a_dispatch_of_its_own(row, target) -> None:  # type: ignore[no-untyped-def]
+    kept = [row(macs=10**10)]
+    gather = row(kind="gather", group="other", off_engine="gathering", read_bytes=3 * 10**6)
+    reading = energy([*kept, gather], target())["energy_mj"]
+    assert reading.conditions["unit"] == "Neural Engine"
+    assert reading.value == pytest.approx(millijoules(kept, target()) + 10 * 0.3 * (0.3 + 35e-9 * 1e6))
+    assert (reading.low, reading.high) == pytest.approx((reading.value / 5, reading.value * 5))
+    assert "hands over runs on the CPU" in reading.conditions["assumes"]
+    small = [row(macs=10**7), gather]  # whole on the CPU
+    assert millijoules(small, target()) == millijoules(small, target(compute_units="CPU_ONLY"))
+
+
 @pytest.mark.parametrize(
     ("device", "units", "factor"),
     [

@@ -110,11 +110,13 @@ def test_the_layers_are_the_most_expensive_ones(packages: dict[str, Path], targe
 
 
 def test_operations_off_the_neural_engine_are_named_with_their_penalty(
-    packages: dict[str, Path], target: Callable[..., Target]
+    packages: dict[str, Path], target: Callable[..., Target], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = load(packages["fp16"])
     moved = [_as_gather(o) if o.kind == "relu" else o for o in program.operations]
     handing: Program = dataclasses.replace(program, operations=tuple(moved))
+    cheap = dataclasses.replace(priors.FALLBACK, value=0.05, low=0.02, high=0.1)
+    monkeypatch.setattr(priors, "FALLBACK", cheap)  # less than the CPU takes for all
     here, there = explain(program, target()), explain(handing, target())
     (penalty,) = (part for part in there.parts if part.kind == HANDED_OVER)
     assert penalty.ms == priors.FALLBACK.value
@@ -123,6 +125,18 @@ def test_operations_off_the_neural_engine_are_named_with_their_penalty(
     assert there.handed_over == tuple(f"{name} (gather): gathering" for name in gathers) and len(gathers) > 1
     assert explain(handing, target(compute_units="CPU_ONLY")).handed_over == ()
     assert sum(part.ms for part in there.parts) == pytest.approx(there.ms, rel=1e-9)
+
+
+def test_another_unit_takes_the_whole_program_and_the_reason_stays(
+    packages: dict[str, Path], target: Callable[..., Target]
+) -> None:
+    program = load(packages["fp16"])
+    moved = tuple(_as_gather(o) if o.kind == "relu" else o for o in program.operations)
+    handing: Program = dataclasses.replace(program, operations=moved)
+    found, cpu = explain(handing, target()), explain(handing, target(compute_units="CPU_ONLY"))
+    assert found.unit == "CPU" and found.handed_over and found.parts == cpu.parts and found.layers == cpu.layers
+    assert found.ms == latency(costs(handing), target())["latency_ms"].value
+    assert HANDED_OVER not in {part.kind for part in found.parts}
 
 
 def _as_gather(operation: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -76,6 +77,19 @@ def test_another_package_is_corrected(phone: Callable[..., Measurements], target
     assert reading.conditions["corrected_by"] == "3 measured networks" and reading.conditions["unit"] == "Neural Engine"
     assert {digest for digest, *_ in differences(found)} == set(MACS)
     assert all(math.isclose(corrected, median, rel_tol=0.02) for *_, corrected, median in differences(found))
+
+
+def test_one_network_that_runs_elsewhere_does_not_turn_the_correction(
+    phone: Callable[..., Measurements], target: Callable[..., Target]
+) -> None:
+    """Whether it comes first or last: what is unknown is that of the unit that most of them run on."""
+    (found,) = evidence(phone(1.5))
+    gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 10**5, 10**5, off_engine="gathering")
+    costs = dict(found.costs) | {"a" * 64: (*found.costs["a" * 64], gather)}
+    assert latency(costs["a" * 64], target())["latency_ms"].conditions["unit"] == "CPU"
+    last = dict(reversed(list(found.records.items())))
+    fits = [replace(found, records=records, costs=costs).fit for records in (found.records, last)]
+    assert fits[0].correction.factors == pytest.approx(fits[1].correction.factors, rel=0.01)
 
 
 def test_only_the_same_device_and_units_count(

@@ -14,32 +14,41 @@ from coreml_pareto.objectives.devices import Device, Target, devices, find_devic
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits
 from coreml_pareto.objectives.devices.fit import fitted
 from coreml_pareto.objectives.devices.published import rows
-from coreml_pareto.objectives.latency import Measurement, latency
+from coreml_pareto.objectives.energy import energy
+from coreml_pareto.objectives.latency import Measurement, fastest, latency, parts
 from coreml_pareto.objectives.program import Cost
+from coreml_pareto.objectives.program.engine import WIDE
 from coreml_pareto.objectives.workload import macs, terms
 from coreml_pareto.spaces.errors import UserError
 
 PHONE, MAC = find_device("iPhone 15 Pro"), find_device("MacBook Air 13 (M1)")
 
 
-def conv(macs: int, weights: int, bits: float, moved: int, group: str = "dense", precision: str = "fp16") -> Cost:
-    """One convolution; `weights` are elements, `moved` are activation bytes."""
-    return Cost("conv", "conv", group, precision, macs, int(weights * bits / 8), weights, moved, 0)  # type: ignore[arg-type]
+def conv(
+    macs: int, weights: int, bits: float, moved: int, group: str = "dense", precision: str = "fp16", off: str = ""
+) -> Cost:
+    """One convolution; `weights` are elements, `moved` are activation bytes, `off` keeps it off the Neural Engine."""
+    stored = int(weights * bits / 8)
+    return Cost("conv", "conv", group, precision, macs, stored, weights, moved, 0, off_engine=off)  # type: ignore[arg-type]
 
 
-tables = st.lists(
-    st.builds(
+def tables_of(off: Sequence[str]) -> st.SearchStrategy[list[Cost]]:
+    row = st.builds(
         conv,
-        macs=st.integers(0, 10**9),
+        macs=st.integers(0, 10**10),
         weights=st.integers(0, 10**7),
         bits=st.sampled_from([1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 16.0]),
         moved=st.integers(0, 10**8),
         group=st.sampled_from(["dense", "depthwise", "matrix"]),
         precision=st.sampled_from(["fp16", "w8a8"]),
-    ),
-    min_size=1,
-    max_size=4,
-)
+        off=st.sampled_from(off),
+    )
+    return st.lists(row, min_size=1, max_size=4)
+
+
+tables = tables_of([""])
+any_tables = tables_of(["", "", "", "gathering", WIDE])
+"""Also of programs that the Neural Engine hands over in part, on every chip or on older ones."""
 targets = st.sampled_from(
     [
         Target(device, os, units)
@@ -265,7 +274,7 @@ def test_every_device_system_unit_and_form_has_a_finite_estimate(device: Device)
             assert all(told[form].value <= told["fp16"].value + 1e-9 for form in FORMS if form != "fp32")
 
 
-@given(tables, targets)
+@given(any_tables, targets)
 def test_interval_contains_the_value_and_fps_is_its_inverse(costs: list[Cost], target: Target) -> None:
     readings = latency(costs, target)
     reading, fps = readings["latency_ms"], readings["fps"]
@@ -275,13 +284,15 @@ def test_interval_contains_the_value_and_fps_is_its_inverse(costs: list[Cost], t
     assert (fps.low, fps.high) == pytest.approx((1000 / reading.high, 1000 / reading.low))
 
 
-@given(tables, targets, st.sampled_from(["macs", "read_bytes", "written_bytes", "weight_bytes"]), st.integers(0, 10**8))
+@given(
+    any_tables, targets, st.sampled_from(["macs", "read_bytes", "written_bytes", "weight_bytes"]), st.integers(0, 10**8)
+)
 def test_more_work_never_costs_less(costs: list[Cost], target: Target, what: str, more: int) -> None:
     more_work = [dataclasses.replace(costs[0], **{what: getattr(costs[0], what) + more}), *costs[1:]]
     assert milliseconds(more_work, target) >= milliseconds(costs, target) - 1e-12
 
 
-@given(tables, targets)
+@given(any_tables, targets)
 def test_more_weights_of_the_same_bits_never_cost_less(costs: list[Cost], target: Target) -> None:
     doubled = [
         dataclasses.replace(c, weight_elements=2 * c.weight_elements, weight_bytes=2 * c.weight_bytes) for c in costs
@@ -289,20 +300,20 @@ def test_more_weights_of_the_same_bits_never_cost_less(costs: list[Cost], target
     assert milliseconds(doubled, target) >= milliseconds(costs, target) - 1e-12
 
 
-@given(tables, targets, st.floats(0, 1))
+@given(any_tables, targets, st.floats(0, 1))
 def test_fewer_bits_are_never_slower_on_the_same_system(costs: list[Cost], target: Target, kept: float) -> None:
     fewer = [dataclasses.replace(cost, weight_bytes=int(kept * cost.weight_bytes)) for cost in costs]
     assert milliseconds(fewer, target) <= milliseconds(costs, target) + 1e-12
 
 
-@given(tables, st.sampled_from([17, 18, 26]))
+@given(any_tables, st.sampled_from([17, 18, 26]))
 def test_w8a8_is_never_slower_than_fp16_on_a17_pro(costs: list[Cost], os: int) -> None:
     fp16 = [dataclasses.replace(c, precision="fp16", weight_bytes=2 * c.weight_elements) for c in costs]
     w8a8 = [dataclasses.replace(c, precision="w8a8", weight_bytes=c.weight_elements) for c in costs]
     assert milliseconds(w8a8, Target(PHONE, os)) <= milliseconds(fp16, Target(PHONE, os))
 
 
-@given(tables, targets)
+@given(any_tables, targets)
 def test_no_unit_and_no_precision_beats_fp16_on_the_neural_engine(costs: list[Cost], target: Target) -> None:
     fp16 = [dataclasses.replace(c, precision="fp16", weight_bytes=2 * c.weight_elements) for c in costs]
     fp32 = [
@@ -312,6 +323,18 @@ def test_no_unit_and_no_precision_beats_fp16_on_the_neural_engine(costs: list[Co
     everything = dataclasses.replace(target, compute_units="ALL")
     assert milliseconds(fp32, target) >= milliseconds(fp16, everything) - 1e-12
     assert milliseconds(fp16, target) >= milliseconds(fp16, everything) - 1e-12
+
+
+@given(any_tables, targets)
+def test_more_units_never_cost_more(costs: list[Cost], target: Target) -> None:
+    """Of operations handed over, too: the whole program may run where it is allowed to."""
+    gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 10**5, 10**5, off_engine="gathering")
+    for network in (costs, [*costs, gather]):
+        ms = {
+            units: milliseconds(network, dataclasses.replace(target, compute_units=units))
+            for units in get_args(ComputeUnits)
+        }
+        assert ms["ALL"] <= min(ms.values()) and max(ms.values()) <= ms["CPU_ONLY"]
 
 
 @given(tables)
@@ -339,13 +362,42 @@ def test_chips_without_figures_borrow_from_their_neighbours_and_widen() -> None:
     assert "none timed on the A19 Pro: carried over" in unknown.conditions["method"]
 
 
+GATHER = Cost("g", "gather", "other", "fp16", 0, 0, 0, 0, 0, off_engine="gathering")
+
+
 def test_operations_off_the_neural_engine_are_named_and_cost_the_published_penalty() -> None:
-    costs, target = [conv(10**8, 10**6, 16, 10**6)], Target(PHONE, 17)
-    gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 0, 0, off_engine="gathering")
-    here, there = latency(costs, target)["latency_ms"], latency([*costs, gather, gather], target)["latency_ms"]
+    costs, target = [conv(10**10, 10**6, 16, 10**6)], Target(PHONE, 17)  # slower still on the GPU
+    here, there = latency(costs, target)["latency_ms"], latency([*costs, GATHER, GATHER], target)["latency_ms"]
     added = [getattr(there, end) - getattr(here, end) for end in ("low", "value", "high")]
     assert added == pytest.approx([2, 5, 12])
+    assert there.conditions["unit"] == "Neural Engine"
     assert "hands over 2 × gathering (gather)" in there.conditions["assumes"]
+
+
+@pytest.mark.parametrize(("units", "unit"), [("ALL", "CPU"), ("CPU_AND_NE", "CPU")])
+def test_a_small_program_stays_off_the_neural_engine_rather_than_be_handed_over(units: ComputeUnits, unit: str) -> None:
+    costs, target = [conv(10**7, 10**4, 16, 10**5), GATHER], Target(PHONE, 17, units)
+    there, cpu = (latency(costs, where)["latency_ms"] for where in (target, Target(PHONE, 17, "CPU_ONLY")))
+    assert (there.value, there.low, there.high) == (cpu.value, cpu.low, cpu.high)
+    assert there.conditions["unit"] == unit == fastest(costs, target)
+    assert there.conditions["assumes"] == (
+        "the whole program runs on the CPU: the Neural Engine hands over 1 × gathering (gather), and with 5 ms added "
+        "takes longer"
+    )
+    assert "assumes" not in cpu.conditions and "terms" not in there.conditions
+    assert sum(parts(costs, target)) == pytest.approx(there.value)
+    spent = energy(costs, target)["energy_mj"]
+    assert (
+        spent.conditions["unit"] == unit
+        and spent.value == energy(costs, Target(PHONE, 17, "CPU_ONLY"))["energy_mj"].value
+    )
+
+
+def test_what_only_older_chips_hand_over_costs_nothing_on_newer_ones() -> None:
+    plain, wide = ([conv(10**10, 10**6, 16, 10**6, off=off)] for off in ("", WIDE))
+    assert milliseconds(wide, Target(PHONE, 17)) == milliseconds(plain, Target(PHONE, 17))
+    older = Target(find_device("iPhone 13"), 17)
+    assert milliseconds(wide, older) == pytest.approx(milliseconds(plain, older) + 5)
 
 
 def test_unknown_operations_are_priced_by_their_bytes_and_named() -> None:

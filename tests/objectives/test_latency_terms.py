@@ -33,7 +33,7 @@ def only(term: str, ms: float = 1.0, floor: float = 0.0) -> Parts:
 
 @pytest.mark.parametrize("off", ["", "a dilated convolution"])
 def test_an_estimate_carries_its_parts_and_they_add_up(off: str) -> None:
-    reading = latency([cost(20_000_000, off=off), cost(500_000, group="depthwise")], TARGET)["latency_ms"]
+    reading = latency([cost(20_000_000_000, off=off), cost(500_000, group="depthwise")], TARGET)["latency_ms"]
     parts = Parts.of(reading)
     assert parts is not None
     assert parts.milliseconds == pytest.approx(reading.value, rel=1e-7)

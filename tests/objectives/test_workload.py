@@ -6,11 +6,14 @@ import pytest
 
 from coreml_pareto.objectives.devices.priors import TERMS
 from coreml_pareto.objectives.program.costs import REARRANGED
+from coreml_pareto.objectives.program.engine import WIDE
 from coreml_pareto.objectives.program.operations import OPERATIONS
 from coreml_pareto.objectives.program.operations.elementwise import ROWS as ELEMENTWISE
 from coreml_pareto.objectives.workload import (
     FUSED,
     effective_weight_bytes,
+    handed_over,
+    off_engine,
     runs_on_neural_engine,
     terms,
     total,
@@ -72,6 +75,30 @@ def test_fp32_arithmetic_keeps_off_the_neural_engine_but_a_cast_does_not(row) ->
 )
 def test_units_that_may_run_a_program(row, target, compute_units, precision, expected) -> None:  # type: ignore[no-untyped-def]
     assert units([row(macs=1, precision=precision)], target(compute_units=compute_units)) == expected
+
+
+@pytest.mark.parametrize(
+    ("compute_units", "expected"),
+    [
+        ("ALL", ("Neural Engine", "GPU", "CPU")),
+        ("CPU_AND_NE", ("Neural Engine", "CPU")),
+        ("CPU_AND_GPU", ("GPU", "CPU")),
+        ("CPU_ONLY", ("CPU",)),
+    ],
+)
+def test_what_is_handed_over_puts_the_other_allowed_units_in_question(row, target, compute_units, expected) -> None:  # type: ignore[no-untyped-def]
+    gather, place = row(kind="gather", group="other", off_engine="gathering"), target(compute_units=compute_units)
+    assert units([row(macs=1), gather], place) == expected
+    assert handed_over([row(macs=1), gather], place) == ((gather,) if "Neural Engine" in expected else ())
+    assert units([row(macs=1, precision="fp32"), gather], target()) == ("GPU", "CPU")
+    assert handed_over([row(macs=1, precision="fp32"), gather], target()) == ()
+
+
+def test_what_an_older_chip_hands_over_a_newer_one_runs(row, target) -> None:  # type: ignore[no-untyped-def]
+    wide = row(macs=1, off_engine=WIDE)
+    assert off_engine([wide], target("iPhone 13")) == (wide,)
+    assert off_engine([wide], target("iPhone 15 Pro")) == ()
+    assert units([wide], target("iPhone 15 Pro")) == ("Neural Engine",)
 
 
 @pytest.mark.parametrize(

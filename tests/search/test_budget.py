@@ -118,12 +118,15 @@ def test_teachers_have_their_share_of_the_time(
     monkeypatch.setattr(budget, "_measure", lambda *_: _laws(1e-4))
     monkeypatch.setattr(budget, "_seconds_per_image", lambda *_: seconds)
     said: list[str] = []
-    plan = budget.resolve(Plan.model_validate(asked), data, said.append)
+    paces = budget.Paces()
+    plan = budget.resolve(Plan.model_validate(asked), data, said.append, paces=paces)
+    assert paces.backbones == _laws(1e-4)
     if epochs == 0:
         assert plan.distillation.teachers == ("none",)
         assert "Too slow for this timeout, left out of teachers: mobilenetv3_large." in said
         return
     own = plan.distillation.teacher_epochs
+    assert paces.teachers == {"mobilenetv3_large": seconds}
     assert own is not None and (epochs is None or own == epochs)
     assert own * seconds * len(data.train) <= 2 * budget.TEACHER_SHARE * 600
     assert any(line.startswith(f"Teachers: {own} epochs") for line in said)

@@ -178,6 +178,18 @@ def test_the_gate_is_open_where_it_is_not_asked_for_or_accuracy_is_no_objective(
     )
 
 
+@pytest.mark.parametrize(("compression", "stops"), [(["fp16", "palette-4/tensor"], False), (["fp16", "fp32"], True)])
+def test_no_training_is_stopped_where_a_package_of_it_can_still_be_fine_tuned(
+    compression: list[str], stops: bool, finished: Callable[..., Result]
+) -> None:
+    """Whatever its own candidate is stored in: what is not compressed is not fine-tuned."""
+    plan = _plan(training={"epochs": [12], "fine_tune_epochs": [0, 2]}, compression=compression)
+    gate, _ = _gate(plan, DEAR)
+    plain = _candidate(plan)
+    assert plain.compression.fine_tune_epochs == 0
+    assert (gate.training(plain, None, (0.1, 0.2, 0.3), _known(finished, plan)) is not None) == stops
+
+
 def test_a_package_is_spared_when_its_network_is_too_weak_in_every_other(finished: Callable[..., Result]) -> None:
     """The upper end of its sibling's interval counts, 70 % of 270 images: 75.2 %."""
     plan = _plan()
@@ -188,6 +200,8 @@ def test_a_package_is_spared_when_its_network_is_too_weak_in_every_other(finishe
     assert isinstance(spared, Pruned) and spared.score == DEAR and spared.curve == (0.7,)
     assert "above 90.0% only, and reaches 75." in spared.reason
     assert gate.package(smaller, DEAR, _known(finished, plan)) is None  # nothing is known of its network
+    later = finished(8, _candidate(plan, compression="palette-8/tensor"), (0.88, 2.0, 4e5, 3e6, 3.0), end=0.7)
+    assert gate.package(smaller, DEAR, [*_known(finished, plan), sibling, later]) is None  # it reaches more
     assert gate.package(smaller, CHEAP | {"latency_ms": exact(0.9, "ms")}, [*_known(finished, plan), sibling]) is None
     tuned = smaller.model_copy(update={"compression": parse("int8/channel").model_copy(update={"fine_tune_epochs": 2})})
     assert gate.package(tuned, DEAR, [*_known(finished, plan), sibling]) is None

@@ -125,10 +125,11 @@ def test_estimates_become_measured_or_corrected_and_the_record_stays(
     file = exported(folder, {"tiny": 2.0, "activations": 2.0}, tmp_path / "phone.json")
     answer = command("import-measurements", file, "--run", folder)
     assert answer.code == 0, answer
-    assert "2 measured, 1 corrected" in answer.out and "scale" in answer.out and "100%" not in answer.out
+    assert "2 measured, 1 corrected" in answer.out and "ridge" in answer.out and "100%" not in answer.out
     after = latencies(folder)
     assert [after[trial][0] for trial in range(3)] == ["measured", "measured", "corrected"]
-    assert [after[t][1] / before[t][1] for t in range(3)] == pytest.approx([2, 2, 2], rel=1e-6)
+    assert [after[t][1] / before[t][1] for t in range(2)] == pytest.approx([2, 2], rel=1e-6)
+    assert after[2][1] / before[2][1] == pytest.approx(2, rel=0.25)  # held back: two networks say little of its weights
     assert (folder / "study.db").read_bytes() == record
     for name in (KEPT, READ_AGAIN):
         (folder / name).unlink()
@@ -222,10 +223,10 @@ def test_without_a_run_estimate_follows(
     assert answer.code == 0
     (row,) = json.loads(answer.out)["corrections"]
     assert row["networks"] == 2 and row["error_before"] == pytest.approx(0.5) and row["error_left_out"] is None
-    assert row["error_after"] == pytest.approx(0, abs=1e-9) and row["device"] == "iPhone 15 Pro"
+    assert row["error_after"] < 0.15 and row["device"] == "iPhone 15 Pro"
     corrected = json.loads(command("estimate", packages["weights"], "--json").out)
     assert corrected["latency_ms_how"] == corrected["fps_how"] == "corrected"
-    assert corrected["latency_ms"] == pytest.approx(2 * plain["latency_ms"], rel=1e-6)
+    assert corrected["latency_ms"] == pytest.approx(2 * plain["latency_ms"], rel=0.25)
     assert "corrected for iPhone 15 Pro" in " ".join(command("estimate", packages["weights"]).out.split())
     assert json.loads(command("estimate", packages["tiny"], "--json").out)["latency_ms_how"] == "measured"
     other = json.loads(command("estimate", packages["weights"], "--device", "iPhone 14", "--json").out)
@@ -283,7 +284,7 @@ def test_a_search_that_goes_on_asks_by_what_was_measured(
     candidate = Candidate(network=network, recipe=recipe, compression=Compression())
     before = laboratory.probe(candidate)["latency_ms"]
     after = replace(laboratory, evidence=found).probe(candidate)["latency_ms"]
-    assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(2 * before.value)
+    assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(2 * before.value, rel=0.1)
     limited = replace(laboratory, evidence=found, limits={"latency": 1.5 * before.value})
     outcome = limited.evaluate(candidate, Nobody())
     assert isinstance(outcome, Infeasible) and outcome.limits == ("latency",)

@@ -12,6 +12,7 @@ from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.outcome import Failed, Infeasible, Pruned, Scored
 from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.run import Result, Run
+from coreml_pareto.search.study import Asked
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.compression import spell
 from coreml_pareto.spaces.space import choose_from
@@ -26,6 +27,8 @@ class Double:
         self.line: list[Candidate] = []
         self.runs: list[Sequence[int]] = []
         self.open, self.ends, self.worth = True, True, None
+        self.lets_through, self.judged = False, 0
+        self.evidence: object | None = None
 
     def enqueue(self, candidate: Candidate) -> None:
         self.line.append(candidate)
@@ -45,6 +48,10 @@ class Double:
 
     def training(self, *_: object) -> Pruned | None:
         return None if self.open else Pruned("hopeless", {}, (0.1,))
+
+    def package(self, *_: object) -> Pruned | None:
+        self.judged += 1
+        return None if self.lets_through else Pruned("hopeless", {}, (0.1,))
 
     def probe(self, candidate: Candidate) -> dict[str, Any]:
         return {}
@@ -104,17 +111,51 @@ def test_of_a_training_that_was_done_nothing_further_is_asked(plan: Plan, result
     assert spelled(double.line) == {"int8/channel", "palette-4/tensor"}
 
 
-def test_a_training_that_was_stopped_after_one_epoch_is_revived_and_a_spared_package_is_not(
-    plan: Plan, result: Callable[..., Result]
-) -> None:
-    double, plain = Double(), result(0)
+def _spared(plain: Result) -> Result:
     assert isinstance(plain.outcome, Scored)
+    return replace(plain, outcome=Pruned("hopeless", plain.outcome.score, (0.1,)))
+
+
+def test_a_training_that_was_stopped_after_one_epoch_is_revived(plan: Plan, result: Callable[..., Result]) -> None:
+    double, plain = Double(), result(0)
     proposals = proposals_of(plan, double)
     stopped = replace(plain, outcome=Pruned("hopeless", {}, (0.1,)))
-    spared = replace(plain, outcome=Pruned("hopeless", plain.outcome.score, (0.1,)))
-    assert proposals.revived(stopped) and not proposals.revived(spared) and not proposals.revived(plain)
+    assert proposals.revived(stopped) and not proposals.revived(_spared(plain)) and not proposals.revived(plain)
     double.open = False
     assert not proposals.revived(stopped)
+
+
+def test_a_spared_package_is_asked_again_once_another_of_its_network_lets_it_through(
+    plan: Plan, result: Callable[..., Result]
+) -> None:
+    """The gate is asked again only when a package of the same training was added: nothing else lets it through."""
+    double, first, spared = Double(), result(0), _spared(result(1, "int8/channel"))
+    later, other = result(2, "palette-4/tensor"), result(3, width=0.5)
+    proposals = proposals_of(plan, double, first, spared)
+    assert proposals.revival() is None and not proposals.revived(spared) and double.judged == 1
+    proposals.seen[other.candidate.digest] = other  # type: ignore[index]
+    double.lets_through = True
+    assert proposals.revival() is None and double.judged == 1
+    proposals.seen[later.candidate.digest] = later  # type: ignore[index]
+    assert proposals.revived(spared) and double.judged == 2
+    double.ends = False
+    proposals.next()
+    assert double.line == [spared.candidate]
+    proposals.running[7] = Asked(None, spared.candidate)  # type: ignore[index, arg-type]
+    assert proposals.revival() is None
+
+
+def test_a_package_that_was_spared_by_an_estimate_is_judged_anew_once_the_device_was_measured(
+    plan: Plan, result: Callable[..., Result]
+) -> None:
+    double, first, spared = Double(), result(0), _spared(result(1, "int8/channel"))
+    proposals = proposals_of(plan, double, first, spared)
+    assert isinstance(spared.outcome, Pruned) and not proposals.revived(spared)
+    double.evidence = object()
+    assert proposals.revival() == spared.candidate
+    corrected = replace(spared.outcome.score["latency_ms"], how="corrected")
+    anew = replace(spared, outcome=replace(spared.outcome, score={**spared.outcome.score, "latency_ms": corrected}))
+    assert not proposals.revived(anew)
 
 
 def test_results_are_weighed_by_trial_whenever_they_came_to_be_known(plan: Plan, result: Callable[..., Result]) -> None:

@@ -22,7 +22,8 @@ from coreml_pareto.search import renewal, session, terms
 from coreml_pareto.search.cli import main
 from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.events import read_events
-from coreml_pareto.search.outcome import Infeasible, Outcome, Scored
+from coreml_pareto.search.gate import Gate
+from coreml_pareto.search.outcome import Infeasible, Outcome, Pruned, Scored
 from coreml_pareto.search.prospects import NothingCanFit
 from coreml_pareto.search.record import requested_plan, stored_plan
 from coreml_pareto.search.run import Result, Run, broken
@@ -148,6 +149,30 @@ def test_with_a_tighter_limit_nothing_is_evaluated_again_and_the_front_follows(t
     back, _ = _search(tmp_path)  # to the first limit: as it was
     assert not Laboratory.evaluated and _sizes(back) == _sizes(before)
     assert _now(tmp_path)[0].study_name == "renewed #3"
+
+
+def test_in_a_space_that_was_asked_to_its_end_what_was_stopped_is_taken_up_where_it_may_win(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of the trainings were stopped; with other limits the gate lets them go on."""
+    sections = {"limits": {}, "search": STUDY["search"] | {"sampler": "random", "trials": 50, "gate": True}}
+    evaluate, stops = Laboratory.evaluate, [True]
+
+    def stopping(laboratory: Laboratory, candidate: Candidate, *rest: object) -> Outcome:
+        outcome = evaluate(laboratory, candidate, *rest)
+        return Pruned("cannot win", {}, (0.1, 0.2)) if stops[0] and candidate.network.width >= 0.75 else outcome
+
+    monkeypatch.setattr(Laboratory, "evaluate", stopping)
+    monkeypatch.setattr(Gate, "training", lambda *_: Pruned("cannot win", {}, (0.1, 0.2)) if stops[0] else None)
+    before, text = _search(tmp_path, **sections)
+    assert "Every candidate of the space was evaluated." in text
+    assert sorted(type(r.outcome).__name__ for r in before.results) == ["Pruned"] * 4 + ["Scored"] * 4
+    stopped = {r.candidate.digest for r in before.results if isinstance(r.outcome, Pruned)}
+    Laboratory.evaluated.clear()
+    stops[0] = False
+    after, text = _search(tmp_path, **sections | {"limits": {"latency": "1s"}})
+    assert {candidate.digest for candidate in Laboratory.evaluated} == stopped and len(Laboratory.evaluated) == 4
+    assert len(after.scored()) == 8 and "Every candidate of the space was evaluated." in text
 
 
 def test_other_objectives_are_told_in_their_directions(tmp_path: Path) -> None:

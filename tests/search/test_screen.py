@@ -87,7 +87,7 @@ def test_a_package_that_is_gone_breaks_nothing(result_at: Callable[..., Result])
 def _state(result_at: Callable[..., Result]) -> State:
     front = (result_at(3, (0.978, 0.2, 4e5, 1e6, 1.0)), result_at(9, (0.9, 0.3, 1e5, 1e6, 1.0)))
     counts = {"scored": 12, "infeasible": 0, "failed": 1}
-    return State(counts, 12, 26, 250.0, 300.0, front, ((60.0, 0.2), (200.0, 0.412)))
+    return State(counts, 12, 26, 250.0, 300.0, front, ((60.0, 0.2), (200.0, 0.412)), 5)
 
 
 def test_plain_lines_sum_up_after_ten_trials_or_ten_minutes(
@@ -108,8 +108,8 @@ def test_plain_lines_sum_up_after_ten_trials_or_ten_minutes(
     summed = [number for number, line in enumerate(lines) if line.startswith("  so far: ")]
     assert summed == [10, 21, 24]
     assert lines[10] == (
-        "  so far: 12 scored, 1 failed (12 of 26); 4 min 10 s, about 5 min 00 s left; front: 2 packages · best top-1 97.8 % "
-        "(trial 3) · smallest 0.100 MB (trial 9) · fastest ~0.200 ms (trial 3); hypervolume 0.412"
+        "  so far: 12 scored from 5 trainings, 1 failed (12 of 26); 4 min 10 s, about 5 min 00 s left; front: 2 packages · "
+        "best top-1 97.8 % (trial 3) · smallest 0.100 MB (trial 9) · fastest ~0.200 ms (trial 3); hypervolume 0.412"
     )
 
 
@@ -133,7 +133,7 @@ def test_a_terminal_shows_how_far_the_run_is_and_what_each_trial_does(
     text = shown.file.getvalue()
     assert all(len(line) <= width for line in text.splitlines()) and "planning" not in text
     for part in (
-        "12 scored, 1 failed (12 of 26)",
+        "12 scored from 5 trainings, 1 failed (12 of 26)",
         "5 min 00 s left",
         "0.412",
         "trial 12: train",

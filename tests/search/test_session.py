@@ -24,17 +24,19 @@ from coreml_pareto.objectives.measuring import records
 from coreml_pareto.objectives.measuring.records import package_of
 from coreml_pareto.objectives.program import Executor, Program, content_digest, load
 from coreml_pareto.objectives.score import static_score
-from coreml_pareto.search import session
+from coreml_pareto.search import budget, session
+from coreml_pareto.search.budget import PowerLaw
 from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.crew import Job, Verdict
 from coreml_pareto.search.data import load_data
 from coreml_pareto.search.events import read_events
-from coreml_pareto.search.measurements import import_into
+from coreml_pareto.search.measurements import KEPT, import_into
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.profile import profile
+from coreml_pareto.search.proposals import Proposals
 from coreml_pareto.search.prospects import NothingCanFit
 from coreml_pareto.search.report.watch import look
-from coreml_pareto.search.run import Run
+from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.screen import Screen
 from coreml_pareto.search.session import search
 from coreml_pareto.search.stages.train import Step, Trainer
@@ -139,6 +141,28 @@ def test_limits_that_nothing_can_keep_stop_a_search_before_its_first_training(tm
     assert "Budget: 1 trial takes about 1 training, 2 packages of each; one takes about" in told
     after = {path.name: path.stat().st_mtime for path in (tmp_path / "store" / "probe").iterdir()}
     assert probes.items() <= after.items()
+
+
+def test_without_limits_the_time_of_the_budget_is_told_once_before_the_first_training(tmp_path: Path) -> None:
+    """Also where only the accuracy is limited; the table is for what is known before training."""
+    search = {"trials": 1, "seed": 3}
+    for number, limits in enumerate(({}, {"accuracy": 0.01})):
+        _, told = _search(tmp_path / str(number), limits=limits, search=search)
+        line = told.index("Budget: 1 trial takes about 1 training, 2 packages of each; one takes about")
+        assert line < told.index("trial 0")
+        assert "Can the limits be kept?" not in told
+    _, told = _search(tmp_path / "0", search=search | {"trials": 2})
+    assert "Budget:" not in told
+
+
+def test_a_plan_that_was_timed_is_not_timed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two measurements of one run would contradict each other."""
+    laws = dict.fromkeys(STUDY["networks"]["backbones"], PowerLaw(1e-6, 1.0))
+    monkeypatch.setattr(budget, "_measure", lambda *_: laws)
+    monkeypatch.setattr(budget, "_seconds_per_image", lambda *_: pytest.fail("timed twice"))
+    timed = {"training": STUDY["training"] | {"epochs": "auto"}, "search": {"trials": 1, "timeout": "10m", "seed": 3}}
+    _, told = _search(tmp_path, **timed)
+    assert "Planned for the timeout" in told and "Budget: the timeout holds about" in told
 
 
 def test_another_question_in_the_same_folder_is_refused(finished: Run) -> None:
@@ -306,6 +330,7 @@ def test_a_search_whose_time_is_over_goes_on_with_a_longer_one(
     """The time ends in the second training; the same again does nothing; a longer one goes on with that training."""
     networks, training = STUDY["networks"] | {"width": [0.35, 0.5]}, STUDY["training"] | {"epochs": [3]}
     study = {"compression": ["fp16"], "networks": networks, "training": training}
+    monkeypatch.setattr("coreml_pareto.search.stages.train.PULSE", 1e9)
     hand(601.0)
     run, text = _search(tmp_path, **study, search={"timeout": "10m", "seed": 3})
     assert "The time of 10m is over; the training in progress is kept for a longer one." in text
@@ -326,7 +351,7 @@ def test_a_search_whose_time_is_over_goes_on_with_a_longer_one(
     monkeypatch.setattr(session._Session, "step", watched)
     run, text = _search(tmp_path, **study, search={"timeout": "20m", "seed": 3})
     assert "Going on after 1 trials." in text  # the unfinished one stands in line
-    assert 1 < steps[0] <= 2  # the first epoch was kept
+    assert steps[:2] == [1, 2]  # the first epoch was kept, and is told once more
     assert len(run.scored()) == 2 and longer.seconds == 1201.0
     assert "The time of 20m is over" in text  # in the third training
 
@@ -424,6 +449,29 @@ def test_what_an_estimate_refused_is_asked_again_once_the_device_proved_faster(
     assert all(r.score["latency_ms"].how == "corrected" and r.score["latency_ms"].value < 0.05 for r in again.scored())
     third, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})
     assert "Asking again" not in text and len(third.results) == len(again.results) == 3
+
+
+def test_after_an_import_what_was_read_before_is_compared_as_what_is_read_from_then_on(
+    tmp_path: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A phone that takes three times the estimates: what the gate is given says so, the record keeps the estimates."""
+    folder = shutil.copytree(finished.folder, tmp_path / "run")
+    before = load_run(folder)
+    program = load(before.scored()[0].outcome.package)  # type: ignore[union-attr]
+    phone = _measured(program, 3 * static_score(program, before.target)["latency_ms"].value)
+    after, compared = import_into(before, Measurements.of([package_of(program)], [phone])), list[Result]()
+
+    def watched(*parts: Any) -> Proposals:
+        proposals = Proposals(*parts)
+        compared.extend(proposals.seen.values())
+        return proposals
+
+    monkeypatch.setattr(session, "Proposals", watched)
+    _search(folder)
+    assert [r.outcome for r in compared] == [r.outcome for r in after.results] != [r.outcome for r in before.results]
+    (folder / KEPT).unlink()
+    recorded = load_run(folder).results[: len(before.results)]
+    assert [r.outcome for r in recorded] == [r.outcome for r in before.results]
 
 
 def _measured(program: Program, median: float) -> Record:

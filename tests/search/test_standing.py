@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -64,6 +65,18 @@ def test_fed_one_by_one_or_resumed_it_ends_with_the_front_of_the_whole_and_never
     for result in results[cut:]:
         resumed.add(result)
     assert resumed.front == standing.front and resumed.hypervolume == pytest.approx(standing.hypervolume)
+
+
+def test_trainings_are_counted_as_the_run_counts_them(draw_run: Callable[..., Run]) -> None:
+    run = draw_run(5)
+    recipe = run.results[0].candidate.recipe.model_copy(update={"seed": 9})
+    again = replace(run.results[1], candidate=run.results[1].candidate.model_copy(update={"recipe": recipe}))
+    whole = replace(run, results=(*run.results, again))
+    fed = Standing(replace(run, results=run.results[:2]))
+    for result in whole.results[2:]:
+        fed.add(result)
+    assert fed.trainings == Standing(whole).trainings == whole.trainings == run.trainings + 1
+    assert Standing(draw_run(0)).trainings == 0
 
 
 def test_outcomes_are_counted(draw_run: Callable[..., Run]) -> None:

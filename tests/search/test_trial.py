@@ -171,7 +171,7 @@ def test_the_end_of_time_is_no_failure(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("when", ["training", "package"])
 def test_what_is_stopped_ends_as_it_was_stopped_and_goes_on_when_it_may(when: str, tmp_path: Path) -> None:
-    """Two epochs, stopped after the first one: the second is all that is left to do."""
+    """Two epochs, stopped after the first one, which is told again: the second is all that is left to do."""
     pruned = Pruned("it cannot win", {}, (0.1, 0.2))
     candidate = CANDIDATE.model_copy(update={"recipe": RECIPE.model_copy(update={"epochs": 2})})
     laboratory = _laboratory(Store(tmp_path))
@@ -182,7 +182,8 @@ def test_what_is_stopped_ends_as_it_was_stopped_and_goes_on_when_it_may(when: st
     assert not list((tmp_path / "accuracy").glob("*"))
     second = Witness()
     assert isinstance(laboratory.evaluate(candidate, second), Scored)
-    assert all(step.done > 1 for step in second.steps) and (len(second.steps) > 0) == (when == "training")
+    assert all(step.done > 1 for step in second.steps[1:]) and (len(second.steps) > 1) == (when == "training")
+    assert [step.done for step in second.steps[:1]] == [1] * (when == "training")
 
 
 def _raise(error: Exception | None, when: bool) -> None:

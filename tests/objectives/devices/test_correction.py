@@ -77,16 +77,25 @@ def uncorrected(samples: list[Sample]) -> NDArray[np.float64]:
 def test_one_or_two_small_networks_find_another_floor(count: int) -> None:
     small = [Sample((FLOOR, 0.001 * n, 0.0, 0.0, 0.0), 0.3 + 0.001 * n) for n in range(1, count + 1)]
     found = fit(small, DOUBT, WIDTH)
-    assert found.correction.kind == "t0" and found.correction.factors == pytest.approx((0.3 / FLOOR, 1, 1, 1, 1))
-    assert found.left_out is None and found.factor == pytest.approx(WIDTH)
+    floor, *others = found.correction.factors
+    assert found.correction.kind == "ridge" and floor > 3 and others == pytest.approx([1, 1, 1, 1], abs=0.1)
+    assert found.left_out is None and found.factor >= WIDTH ** np.sqrt(1 + 1 / count)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_one_or_two_large_networks_find_another_scale(count: int) -> None:
+    """Of all terms: also of those that they do not have."""
     large = [Sample((FLOOR, float(n), 0.0, 0.0, 0.0), 1.7 * (FLOOR + n)) for n in range(1, count + 1)]
     found = fit(large, DOUBT, WIDTH)
-    assert found.correction.kind == "scale" and found.correction.factors == pytest.approx((1.7,) * 5)
-    assert found.after == pytest.approx(0, abs=1e-12)
+    _, *scales = found.correction.factors
+    assert found.correction.kind == "ridge" and scales[0] > 1.5 and min(scales[1:]) > 1.2
+    assert found.after < 0.1 < found.before
+
+
+def test_an_estimate_that_is_right_is_left_alone() -> None:
+    for count in (1, 2, 5):
+        right = [Sample((FLOOR, float(n), 0.0, 0.0, 0.0), FLOOR + n) for n in range(1, count + 1)]
+        assert fit(right, DOUBT, WIDTH).correction.factors == pytest.approx((1,) * 5, abs=1e-3)
 
 
 def test_a_much_faster_phone_never_gets_a_negative_time() -> None:
@@ -144,7 +153,7 @@ def test_intervals_hold_what_they_promise(count: int) -> None:
 def test_more_measurements_narrow_the_interval() -> None:
     draws = np.random.default_rng(0)
     samples = drawn_phone(draws).samples(draws, 20)
-    assert 1.1 <= fit(samples, DOUBT, WIDTH).factor < fit(samples[:1], DOUBT, WIDTH).factor == pytest.approx(WIDTH)
+    assert 1.1 <= fit(samples, DOUBT, WIDTH).factor < fit(samples[:1], DOUBT, WIDTH).factor
 
 
 def test_the_left_out_error_is_what_refitting_by_hand_gives() -> None:
@@ -235,8 +244,7 @@ def test_the_kinds_follow_the_number_of_measurements() -> None:
     kinds: dict[int, Kind] = {
         count: fit(samples[:count], DOUBT, WIDTH).correction.kind for count in (1, 2, 5, 7, 8, 20)
     }
-    assert {kinds[1], kinds[2]} <= {"t0", "scale"}
-    assert all(kinds[n] != "full" for n in (5, 7)) and kinds[20] == "full" and (FEW, MANY) == (3, 8)
+    assert all(kinds[n] == "ridge" for n in (1, 2, 5, 7)) and kinds[8] == kinds[20] == "full" and (FEW, MANY) == (3, 8)
     with pytest.raises(ValueError, match="one measurement"):
         fit([], DOUBT, WIDTH)
 
@@ -248,6 +256,7 @@ def test_parts_are_the_estimators(target: Callable[..., Target], row: Callable[.
     told = parts(rows, where)
     assert sum(told) == pytest.approx(latency(rows, where)["latency_ms"].value) and len(told) == len(priors.TERMS) + 2
     assert told[0] == pytest.approx(parts(rows[:1], where)[0]) and told[-1] == 0.0
+    rows.append(row(macs=10**10))  # so much that the GPU is no way out
     fallen = parts([*rows, row(kind="gather", off_engine="gathering", written_bytes=2)], where)
     assert fallen[-1] == (priors.FALLBACK.value if units == "ALL" else 0.0)
 

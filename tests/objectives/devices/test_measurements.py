@@ -45,6 +45,15 @@ def test_a_whole_file_is_read(measured: dict[str, Any], write: Write) -> None:
     assert Measurements.model_validate_json(found.text()) == found
 
 
+def test_battery_and_memory_are_kept_and_may_be_left_out(measured: dict[str, Any], write: Write) -> None:
+    told = {"battery_level": 0.5, "footprint_bytes": 3, "footprint_before_bytes": 10, "footprint_after_bytes": 12}
+    first, second = read([write(changed(measured, details=told))]).records
+    assert first.details is not None and second.details is None
+    assert first.details.model_dump(include=set(told)) == told
+    (older, _) = read([write(changed(measured, details={"footprint_bytes": 3}))]).records
+    assert older.details is not None and older.details.battery_level is None
+
+
 def test_names_may_hold_anything(measured: dict[str, Any], write: Write) -> None:
     name = 'a "quoted" \\ name 🐦 שלום \u202e end'
     measured["packages"][0]["name"] = name
@@ -87,6 +96,9 @@ def test_another_day_is_another_measurement(measured: dict[str, Any], write: Wri
         ({"digest": "../../etc"}, ["digest"]),
         ({"measured_at": "2026-11-25T10:00:00"}, ["measured_at"]),
         ({"median_s": 0.0005}, ["median_s"]),
+        ({"details": {"battery_level": 85}}, ["record 1 details battery_level", "85"]),
+        ({"details": {"battery_level": -1}}, ["battery_level", "-1"]),
+        ({"details": {"footprint_before_bytes": -1}}, ["footprint_before_bytes", "-1"]),
     ],
 )
 def test_a_bad_record_is_one_line(

@@ -148,12 +148,48 @@ def test_a_missing_package_is_refused_before_the_first_is_measured(
 def test_an_iphone_is_measured_through_the_cable(
     command: Callable[..., Any], here: Any, package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(package: Path, units: str, device: Any, team: str) -> Record:
-        raise UserError(f"{device.name} {units} {team}")
+    def refuse(package: Path, units: str, device: Any, team: str, *, predictions: int, patience: float) -> Record:
+        raise UserError(f"{device.name} {units} {team} {predictions} {patience:g}")
 
-    monkeypatch.setattr(phone, "measure", refuse)
-    answer = command("measure", str(package), "--iphone", "iPhone15Pro", "--team", "ABC")
-    assert "iPhone 15 Pro ALL ABC" in answer.err
+    monkeypatch.setattr(worker, "measure_on_phone", refuse)
+    given = ("measure", str(package), "--iphone", "iPhone15Pro", "--team", "ABC")
+    assert f"iPhone 15 Pro ALL ABC {phone.PREDICTIONS} 600" in command(*given).err
+    obeyed = ("--predictions", "20", "--patience", "9", "--no-energy", "--cold", "0")
+    assert "iPhone 15 Pro ALL ABC 20 9" in command(*given, *obeyed).err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--rounds", "20"), "got --rounds; leave it out"),
+        (("--cold", "20"), "got --cold; leave it out"),
+        (("--energy",), "got --energy; leave it out"),
+        (("--rounds", "30", "--cold", "20", "--energy"), "got --rounds, --cold, --energy; leave them out"),
+        (("--predictions", "19"), "at least 20; got --predictions 19"),
+    ],
+)
+def test_an_iphone_refuses_what_it_cannot_obey(
+    command: Callable[..., Any],
+    here: Any,
+    package: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.setattr(worker, "measure_on_phone", lambda *_, **__: pytest.fail("measured"))
+    answer = command("measure", str(package), "--iphone", "iPhone 15 Pro", "--team", "ABC", *arguments)
+    assert answer.code == 2 and said in answer.err and answer.err.count("\n") == 1
+    if "--predictions" not in arguments:
+        assert "device-kit" in answer.err and "--predictions and --patience are obeyed" in answer.err
+
+
+def test_a_phone_that_stalls_ends_with_a_sentence(
+    command: Callable[..., Any], core_ml: Any, iphone_apart: Callable[..., None], package: Path
+) -> None:
+    iphone_apart(stalled="list")
+    place = ("--iphone", "iPhone 15 Pro", "--team", "TEAM", "--patience", "15")
+    answer = command("measure", str(package), *place)
+    assert answer.code == 2 and "a measurement on the iPhone ends within 15 s; model.mlpackage on ALL" in answer.err
 
 
 def test_verify_compares_every_unit(command: Callable[..., Any], here: Any, package: Path) -> None:

@@ -16,8 +16,9 @@ from coreml_pareto.search.config import dump_plan, load_plan
 from coreml_pareto.search.events import Log
 from coreml_pareto.search.lock import sole_search
 from coreml_pareto.search.outcome import Failed
+from coreml_pareto.search.report.words import many
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.study import Study
+from coreml_pareto.search.study import Study, load_run
 
 ResultAt = Callable[..., Result]
 
@@ -53,6 +54,7 @@ def _content(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_search_at_work(command: Callable[..., Any], folder: Path) -> None:
+    trainings = load_run(folder).trainings
     with sole_search(folder):
         before = _content(folder)
         answer = command("status", str(folder))
@@ -60,13 +62,15 @@ def test_a_search_at_work(command: Callable[..., Any], folder: Path) -> None:
         assert _content(folder) == before
     text = " ".join(answer.out.split())
     for part in (
-        f"{folder}: a search is at work since 2", "2 scored, 1 failed (2 of 9)", "best top-1 95.0 % (trial 1)", "0.250",
+        f"{folder}: a search is at work since 2", f"2 scored from {many(trainings, 'training')}, 1 failed (2 of 9)",
+        "best top-1 95.0 % (trial 1)", "0.250",
         "trial 3, squeezenet1_1 @64 · fp16: training", "epoch 2 of 12, top-1 50.0%", "failed in package: the disk is [full]",
     ):  # fmt: skip
         assert part in text
     assert (
         plain["at_work"] and plain["trials"] == {"scored": 2, "failed": 1} and plain["hypervolume"] == [[100.0, 0.25]]
     )
+    assert plain["trainings"] == trainings
     assert [line["trial"] for line in plain["front"]] == [0, 1] and [doing["trial"] for doing in plain["doing"]] == [3]
     assert plain["failures"] == [{"trial": 2, "cause": "package: the disk is [full]"}]
     assert plain["seconds_left"] == pytest.approx(plain["seconds"] / 2 * 7) and plain["seconds"] >= 100
@@ -101,7 +105,7 @@ def test_a_record_with_a_write_to_be_rolled_back_is_left_to_the_next_search(
     before = _content(killed)
     plain = json.loads(command("status", str(killed), "--json").out)
     assert _content(killed) == before
-    assert not plain["record_read"] and plain["trials"] == {"scored": 2, "failed": 1}
+    assert not plain["record_read"] and plain["trials"] == {"scored": 2, "failed": 1} and plain["trainings"] is None
     assert "counts are the log's" in command("status", str(killed)).out
 
 

@@ -205,7 +205,7 @@ def test_damage_is_found_counted_and_removed(
     assert command("store", "verify", folder).out == f"{folder}/store: 11 whole, 0 damaged\n"
 
 
-def test_unfinished_work_goes_after_a_day_unless_somebody_is_at_it(
+def test_an_unfinished_training_goes_by_its_age_unless_somebody_is_at_it(
     command: Callable[..., Any], run: tuple[Path, set[Any]]
 ) -> None:
     from coreml_pareto.search.lock import turn
@@ -218,6 +218,9 @@ def test_unfinished_work_goes_after_a_day_unless_somebody_is_at_it(
     assert answer.code == 0 and work.is_dir() and "unfinished" not in answer.out
     for path in (work / "checkpoint.pt", work):
         os.utime(path, (1e9, 1e9))
+    for rule in (("--max-size", "100GB"), ("--unused",)):  # a stopped training may be gone on with
+        answer = command("store", "gc", folder, *rule, "--yes")
+        assert answer.code == 0 and work.is_dir() and "unfinished" not in answer.out
     with turn(work.with_name("train-0123.lock"), lambda: None):
         command("store", "gc", folder, "--older-than", "1000d", "--yes")
         assert work.is_dir()

@@ -19,9 +19,10 @@ import tree_sitter_swift
 from tree_sitter import Language, Node, Parser
 
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits, Target, find_device
-from coreml_pareto.objectives.devices.measurements import MeasuredPackage, Measurements, Placement, Record
+from coreml_pareto.objectives.devices.measurements import Details, MeasuredPackage, Measurements, Placement, Record
 from coreml_pareto.objectives.latency import latency
-from coreml_pareto.objectives.measuring.protocol import Protocol
+from coreml_pareto.objectives.measuring import local
+from coreml_pareto.objectives.measuring.protocol import Protocol, Series
 from coreml_pareto.objectives.program import Cost, content_digest, costs, load
 from coreml_pareto.objectives.workload import eta, total
 from coreml_pareto.search.cli import main
@@ -129,10 +130,14 @@ def test_the_search_for_force_finds_it() -> None:
         (
             "Benchmark",
             {"Benchmark", "Compiled"},
-            {"compile", "measure", "load", "warm", "rounds", "coldSeries", "waitUntilCool"},
+            {"compile", "measure", "load", "warm", "rounds", "coldSeries", "waitUntilCool", "unusual"},
         ),
+        ("Predictor", {"Predictor"}, {"predict", "once"}),
+        ("Outputs", {"Outputs"}, {"options", "buffers"}),
+        ("Footprint", {"Footprint", "FootprintWatch", "Seen"}, {"read", "look", "seen"}),
+        ("Battery", {"Battery"}, {"level"}),
         ("Kit", {"Kit", "Rules", "KitPackage", "Cost", "ComputeUnits", "KitFolder"}, {"find", "kit", "package"}),
-        ("Measurements", {"Measurements", "MeasuredPackage", "Record"}, {"data"}),
+        ("Measurements", {"Measurements", "MeasuredPackage", "Record", "Details"}, {"data"}),
         ("DeviceFacts", {"DeviceFacts", "Condition"}, {"read", "now"}),
         ("Statistics", {"Statistics"}, {"quantile", "agree"}),
         ("Inputs", {"Inputs"}, {"make"}),
@@ -160,7 +165,9 @@ def test_the_app_writes_the_fields_that_we_read() -> None:
     found |= coding_keys(TEMPLATE / "Sources/Placement.swift")
     for model in (Measurements, MeasuredPackage, Placement):
         assert found[model.__name__] == set(model.model_fields), model.__name__
-    assert found["Record"] == set(Record.model_fields) - {"details"}  # what only `measure` adds
+    assert found["Record"] == set(Record.model_fields)
+    only_measure = {"python_median_ms", "round_medians_ms", "energy", "plan", "tools"}
+    assert found["Details"] == set(Details.model_fields) - only_measure
     assert found["Cost"] == {field.name for field in fields(Cost)}
     assert found["Rules"] == set(kit.PROTOCOL)
     assert found["KitPackage"] == {*MeasuredPackage.model_fields, "file"}
@@ -225,10 +232,16 @@ def test_what_the_app_passes_on_is_accepted(written: tuple[Path, dict[str, Any]]
         "compile_ms": 80.0, "load1_ms": 90.0, "load2_ms": 9.0, "rounds": 20, "predictions_per_round": 50, "warm_up": 5,
         "thermal": "nominal", "low_power": False, "measured_at": "2026-11-25T10:00:00Z", "back_to_back": True,
         "operations": {"neural_engine": 60, "gpu": 0, "cpu": 2},
+        "details": {
+            "footprint_bytes": 9_000_000, "footprint_before_bytes": 30_000_000, "footprint_after_bytes": 38_000_000,
+            "battery_level": 0.8500000238418579, "warnings": ["the warm-up never settled"],
+        },
     }  # fmt: skip
     whole = {"format": "coreml-pareto-measurements", "version": 1, "unit": "ms", "packages": list(packages.values())}
     found = Measurements.model_validate(whole | {"records": [record | {"digest": digest} for digest in packages]})
     assert found.records[0].target.conditions["os"] == "iOS 18"
+    details = found.records[0].details
+    assert details is not None and (details.battery_level, details.footprint_bytes) == (0.8500000238418579, 9_000_000)
 
 
 def test_the_app_needs_what_its_packages_need() -> None:
@@ -292,8 +305,119 @@ def test_the_calibration_set_tells_the_terms_apart(terms: Mapping[str, tuple[flo
     assert int8[0] == small[0] and int8[stored] < 0.6 * small[stored]
 
 
+# --- the protocol -----------------------------------------------------------------------------------------------------
+
+
+def code(name: str) -> str:
+    """A file of the app without its comments."""
+    return re.sub(r"//.*", "", (TEMPLATE / "Sources" / f"{name}.swift").read_text("utf-8"))
+
+
+def function(file: str, name: str) -> Node:
+    """A function of the app by its name."""
+    for node in parsed(TEMPLATE / "Sources" / f"{file}.swift"):
+        found = node.child_by_field_name("name") if node.type == "function_declaration" else None
+        if found is not None and found.text == name.encode():
+            return node
+    raise LookupError(f"{file}.swift has no function {name}")
+
+
+def words(node: Node) -> str:
+    return (node.text or b"").decode()
+
+
+def throws(node: Node) -> list[str]:
+    """The errors that a function itself throws; what it lets through is not among them."""
+    leaving = (words(n) for n in nodes(node) if n.type == "control_transfer_statement")
+    return [text for text in leaving if text.startswith("throw")]
+
+
 def test_the_app_and_measure_share_one_protocol() -> None:
     ours, app = Protocol(cold=20), kit.PROTOCOL
-    assert (app["rounds"], app["predictions_per_round"]) == (ours.rounds, ours.predictions) == (20, 50)
-    assert (app["least_warm_up"], app["most_warm_up"]) == (ours.least, ours.most)
-    assert (app["agreeing_calls"], app["agreement"]) == (ours.agreeing, ours.agreement) == (3, 0.05)
+    names = {
+        "rounds": "rounds", "predictions": "predictions_per_round", "agreeing": "agreeing_calls", "agreement": "agreement",
+        "least": "least_warm_up", "most": "most_warm_up", "forgiven": "forgiven_failures", "cold": "cold_calls",
+        "pause": "cold_pause_seconds",
+    }  # fmt: skip
+    assert {field.name for field in fields(Protocol)} == set(names), "a rule that the app does not know"
+    assert {theirs: getattr(ours, name) for name, theirs in names.items()} == {
+        key: value for key, value in app.items() if key != "cooling_seconds"
+    }
+    assert (ours.rounds, ours.predictions, ours.agreeing, ours.agreement) == (20, 50, 3, 0.05)
+
+
+def test_every_rule_is_followed_somewhere() -> None:
+    text = code("Kit").split("struct Rules")[1].split("enum CodingKeys")[0]
+    rules = re.findall(r"let (\w+):", text)
+    assert len(rules) == len(kit.PROTOCOL) and not [rule for rule in rules if f"rules.{rule}" not in code("Benchmark")]
+
+
+def test_a_warm_up_that_never_settles_is_noted_by_both_and_stops_neither() -> None:
+    assert throws(function("Benchmark", "checked")), "the search for errors finds some"
+    assert not throws(function("Benchmark", "warm")) and not throws(function("Benchmark", "rounds"))
+    assert "unsteady" not in code("KitError")
+    warm = words(function("Benchmark", "warm"))
+    assert warm.rindex("isSteady: false") > warm.rindex("isSteady: true") > warm.index("while ")
+    (ours,) = local._unusual(Series(warm_up=500), Protocol())
+    said = words(function("Benchmark", "unusual"))
+    said = said.replace("\\(rules.agreeingCalls)", "3").replace("\\($0.calls)", "500")
+    assert f'"{ours}"' in said and "warnings: unusual(series, predictor)" in code("Benchmark")
+    assert "record.details.warnings" in code("Session")
+
+
+def test_one_prediction_that_fails_is_repeated_and_noted_by_both() -> None:
+    repeated = words(function("Predictor", "predict"))
+    assert "failures.append(" in repeated and "failures.count <= forgiven" in repeated
+    (ours,) = local._unusual(Series(stable=True, failures=["X"]), Protocol())
+    assert f'"{ours}"' in words(function("Benchmark", "unusual")).replace("\\($0)", "X")
+
+
+def test_loads_and_predictions_are_intervals_around_the_clock() -> None:
+    for file, name, told in (("Benchmark", "load", "load"), ("Predictor", "once", "prediction")):
+        text = words(function(file, name))
+        begin, end = f'signposter.beginInterval("{told}")', f'defer {{ signposter.endInterval("{told}", interval) }}'
+        assert text.index(begin) < text.index(end) < text.index("let start = clock.now"), name
+    assert "import os" in code("Predictor") and "OSSignposter(subsystem:" in code("Benchmark")
+
+
+def test_every_prediction_has_one_input_and_buffers_for_its_output() -> None:
+    sources = [path.stem for path in SWIFT if path.parent.name == "Sources"]
+    asked = [line for name in sources for line in re.findall(r"model\.prediction\(.*", code(name))]
+    assert asked and all("from: input, options: options)" in line for line in asked)
+    options = words(function("Outputs", "options"))
+    assert "options.outputBackings = buffers(for: model)" in options
+    assert options.index("(try? model.prediction(") < options.index("options.outputBackings = [:]")
+    assert "multiArrayConstraint" in words(function("Outputs", "buffers"))
+
+
+def test_the_footprint_is_the_kernels_and_is_read_before_anything_else_is_loaded() -> None:
+    read = words(function("Footprint", "read"))
+    for part in (
+        "task_info(",
+        "TASK_VM_INFO",
+        "phys_footprint",
+        "ledger_phys_footprint_peak",
+        "status == KERN_SUCCESS",
+    ):
+        assert part in read
+    assert "mach_task_self_" not in code("Footprint")  # Swift 6 refuses it with the SDKs before macOS 15.4
+    measure = words(function("Benchmark", "measure"))
+    order = [
+        "waitUntilCool()",
+        "FootprintWatch()",
+        "load(compiled",
+        "rounds(predictor",
+        "memory.seen()",
+        "Placement.of(",
+    ]
+    assert sorted(order, key=measure.index) == order
+
+
+def test_the_battery_is_read_where_there_is_one() -> None:
+    """The file is part of a tool for the Mac, too, which has no UIKit."""
+    text = code("Battery")
+    assert re.match(r"#if canImport\(UIKit\)\s+import UIKit\s+#endif", text)
+    level = words(function("Battery", "level"))
+    assert "@MainActor" in level and "isBatteryMonitoringEnabled = true" in level
+    assert level.index("#if canImport(UIKit)") < level.index("UIDevice.current") < level.index("#else")
+    assert "level < 0 ? nil" in level and "await Battery.level()" in code("Benchmark")

@@ -198,6 +198,26 @@ def test_the_facts_are_those_that_swift_reads(package: Path, subject: Subject) -
     assert set(units) == set(get_args(ComputeUnits)) and facts["compute_units"] in units
 
 
+def test_the_benchmark_has_every_file_that_its_files_name(swift: Grammar) -> None:
+    """Of the device kit: one that is left out, and the tool does not compile."""
+    sources = {path.stem: path.read_bytes() for path in (HOME / "device_kit/Sources").glob("*.swift")}
+    home = {name: file for file, source in sources.items() for name in swift.types(source)}
+    own = [path.read_bytes() for path in (TEMPLATE / "Sources/OptimizedModelBenchmark").glob("*.swift")]
+    leaves = (n for source in (*own, *(sources[name] for name in KIT)) for n in swift.nodes(source) if not n.children)
+    named = {
+        leaf.text.decode() for leaf in leaves if leaf.type in ("simple_identifier", "type_identifier") and leaf.text
+    }
+    assert {"Benchmark", "FootprintWatch", "Battery"} <= named
+    assert {home[name] for name in named & home.keys()} == set(KIT)
+
+
+def test_the_benchmark_needs_no_screen() -> None:
+    for name in KIT:
+        text = (HOME / f"device_kit/Sources/{name}.swift").read_text("utf-8")
+        elsewhere = re.sub(r"#if canImport\(UIKit\)\n.*?(#else|#endif)", "", text, flags=re.DOTALL)
+        assert not re.findall(r"UIKit|SwiftUI|UIDevice|UIApplication", elsewhere), name
+
+
 def test_the_benchmark_measures_by_the_device_kits_rules(package: Path, subject: Subject) -> None:
     plan = json.loads((package / "Sources/OptimizedModelBenchmark/Kit/kit.json").read_text("utf-8"))
     assert plan["harness"] == kit.HARNESS and plan["protocol"] == kit.PROTOCOL

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreml_pareto.search.report.progress import BARS, State, sparkline, summary, time_left, volume
+from coreml_pareto.search.report.progress import BARS, State, sparkline, summary, time_left, trials, volume
 
 
 def test_bars_keep_their_height_until_the_quantity_changes() -> None:
@@ -37,3 +37,16 @@ def test_what_comes_first_ends_a_run(
 
 def test_a_run_without_a_package_says_little() -> None:
     assert summary(State()) == "none yet; 0 s" and volume(State()) == ""
+
+
+@pytest.mark.parametrize(
+    ("counts", "trainings", "told"),
+    [
+        ({"scored": 56, "pruned": 4}, 17, "56 scored from 17 trainings, 4 pruned (56 of 90)"),
+        ({"failed": 1, "scored": 1}, 1, "1 failed, 1 scored from 1 training (56 of 90)"),
+        ({"scored": 56}, None, "56 scored (56 of 90)"),
+        ({"failed": 2}, 0, "2 failed (56 of 90)"),
+    ],
+)
+def test_trainings_stand_beside_the_packages(counts: dict[str, int], trainings: int | None, told: str) -> None:
+    assert trials(State(counts, 56, 90, trainings=trainings)) == told

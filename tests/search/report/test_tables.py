@@ -14,6 +14,7 @@ from rich.console import Console
 from scipy.stats import spearmanr
 
 from coreml_pareto.objectives.devices.schemes import use_of, uses_of
+from coreml_pareto.objectives.explanation import Explanation, Layer, Part
 from coreml_pareto.search.choose import Recommendation, front, recommend
 from coreml_pareto.search.figures import ESTIMATE, amount, figure, interval, significant
 from coreml_pareto.search.outcome import Scored
@@ -26,6 +27,8 @@ from coreml_pareto.search.report.tables import (
     device_notes,
     device_table,
     front_table,
+    layers_table,
+    parts_table,
 )
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.compression import every_compression, parse
@@ -200,3 +203,21 @@ def test_speeds_are_the_published_range() -> None:
     assert [" ".join(line.split()) for line in rest] == [
         "– 1 1", "Neural Engine 0.41–0.86 2", "Neural Engine 0.70 3", "Neural Engine nothing published 4",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("ms", "layer", "unit", "said"),
+    [
+        (0.2, 0.00012345, "µs", "0.123"),
+        (0.2, 0.05, "µs", "50.0"),
+        (12.0, 0.00012345, "ms", "0.000123"),
+        (12.0, 3.0, "ms", "3.00"),
+    ],
+)
+def test_times_of_layers_have_three_digits(ms: float, layer: float, unit: str, said: str) -> None:
+    part = Part("dense convolution", 1, layer, layer / ms, arithmetic=layer)
+    row = Layer("one", "dense convolution", "conv", (1, 8), layer, layer / ms)
+    found = Explanation(ms, "Neural Engine", (part,), (row,), ())
+    for table in (parts_table(found), layers_table(found)):
+        text = shown(table)
+        assert unit in text.split() and said in text.split() and "0.0 %" not in text

@@ -27,7 +27,7 @@ def test_without_accuracies_nothing_is_said_of_them(draw_run: Callable[..., Run]
 
 def test_estimates_say_whose_stopwatch_they_imitate_and_what_they_take_for_granted() -> None:
     target = Target(find_device("iPhone 15 Pro"), 17)
-    conv = Cost("c", "conv", "dense", "fp16", 10**8, 2 * 10**6, 10**6, 10**6, 10**6)
+    conv = Cost("c", "conv", "dense", "fp16", 10**10, 2 * 10**6, 10**6, 10**6, 10**6)
     gather = Cost("g", "gather", "other", "fp16", 0, 0, 0, 10**5, 10**5, off_engine="gathering")
     odd = Cost("o", "mystery", "other", "fp16", 0, 0, 0, 10**5, 10**5, note="unknown operation")
     plain, all_three = (words.origins(target, [latency(costs, target)]) for costs in ([conv], [conv, gather, odd]))
@@ -36,6 +36,10 @@ def test_estimates_say_whose_stopwatch_they_imitate_and_what_they_take_for_grant
     assert all_three[1] == clock
     assert "hands over 1 × gathering (gather): 5 ms are added" in all_three[2]
     assert "1 × mystery" in all_three[3]
+    small = words.origins(target, [latency([replace(conv, macs=10**7), gather], target)])
+    assert "(CPU)" in small[0] and small[2].startswith(
+        "taken that the whole program runs on the CPU: the Neural Engine"
+    )
 
 
 def test_refusal_names_nearest_and_flags(result_at: Callable[..., Result], run_of: Callable[..., Run]) -> None:

@@ -68,10 +68,36 @@ def test_a_killed_training_goes_on_and_ends_as_an_uninterrupted_one(
         trainer.train(NETWORK, RECIPE, kill_within_third)
     seen: list[float] = []
     resumed = trainer.train(NETWORK, RECIPE, lambda step: seen.append(step.done))
-    assert 2 < seen[0] < seen[-1] == 3
+    assert seen[0] == 2 < seen[1] < seen[-1] == 3 and sorted(set(seen)) == seen
     assert resumed.key == whole.key
     for name, tensor in _weights(whole).items():
         torch.testing.assert_close(_weights(resumed)[name], tensor, msg=name)
+
+
+def test_a_training_tells_the_epoch_that_it_goes_on_from_so_that_a_verdict_missed_is_taken(
+    data: DataSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill comes after a checkpoint, before its verdict; at the end there is nothing to stop."""
+    trainer, told = Trainer(Store(tmp_path), data, "false", "cpu"), list[Step]()
+    monkeypatch.setattr(train, "PULSE", 1e9)
+
+    def until(epoch: int) -> None:
+        def tell(step: Step) -> None:
+            told.append(step)
+            if step.done == epoch:
+                raise _Killed
+
+        trainer.train(NETWORK, RECIPE, tell)
+
+    for epoch in (2, 2, 3):
+        with pytest.raises(_Killed):
+            until(epoch)
+    assert [step.done for step in told] == [1, 2, 2, 2, 3]
+    kept = [step for step in told if step.done == 2]
+    assert len({(step.loss, step.curve) for step in kept}) == 1 and len(kept[0].curve) == 2
+    assert all(step.seconds_left > 0 for step in kept)
+    trained = trainer.train(NETWORK, RECIPE, lambda step: pytest.fail("told at its end"))
+    assert [row["epoch"] for row in trained.record["history"]] == [1, 2, 3]
 
 
 def test_a_training_leaves_denormal_numbers_to_others(data: DataSet, tmp_path: Path) -> None:

@@ -11,13 +11,14 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 MACHINE = Path(__file__).with_name("machine_double.py")
+sys.path.append(str(MACHINE.parent))  # the tests import peers_double
 
 
 def _load(path: Path) -> ModuleType:
@@ -137,3 +138,41 @@ def machine() -> Iterator[Callable[..., Machine]]:
         if one.process.poll() is None:
             os.killpg(one.process.pid, 9)
             one.process.wait()
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The clock by which leases are watched."""
+    import peers_double
+
+    from coreml_pareto.search.storage import lease
+
+    clock = peers_double.Clock()
+    monkeypatch.setattr(lease, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    return clock
+
+
+@pytest.fixture(params=["memory", "proxy", "postgresql"])
+def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Any]]:
+    """machines(name) joins a common study with a run folder of this name (`peers_double.Machine`)."""
+    import peers_double
+    from optuna.storages import InMemoryStorage
+
+    if request.param == "proxy":
+        address = request.getfixturevalue("proxy")(f"sqlite:///{tmp_path / 'behind.db'}")
+    else:
+        address = request.getfixturevalue("database") if request.param == "postgresql" else peers_double.ADDRESS
+    common = InMemoryStorage()
+    joined: list[Any] = []
+
+    def join(name: str) -> Any:
+        in_memory = request.param == "memory"
+        storage = (
+            peers_double.waited_for(common) if in_memory else request.getfixturevalue("open_at")(address, 60.0, print)
+        )
+        joined.append(peers_double.join(tmp_path / name, storage, peers_double.plan_at(address)))
+        return joined[-1]
+
+    yield join
+    for machine in joined:
+        machine.die()

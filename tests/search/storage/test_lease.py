@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+import sqlalchemy.exc
 from hypothesis import given
 from hypothesis import strategies as st
 from optuna import create_study
 from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
 
+from coreml_pareto.search.storage import patience
+from coreml_pareto.search.storage.address import parse
 from coreml_pareto.search.storage.lease import BEAT, EXPIRES, LEASE, Keeper, Watch
 
 
@@ -16,9 +22,9 @@ def test_a_lease_that_no_longer_changes_expires_and_one_that_does_never() -> Non
     for beat in range(20):
         watch.look({1: {"beat": beat}, 2: {"beat": min(beat, 3)}, 3: None}, now)
         now += BEAT
-    assert watch.expired() == {2, 3}
+    assert watch.expired() == {2: {"beat": 3}, 3: None}
     watch.look({1: {"beat": 19}, 2: {"beat": 4}}, now)  # back again, and 3 is told
-    assert watch.expired() == set()
+    assert not watch.expired()
 
 
 def test_time_without_a_look_does_not_count() -> None:
@@ -26,9 +32,9 @@ def test_time_without_a_look_does_not_count() -> None:
     watch = Watch()
     watch.look({1: {"beat": 1}}, 0.0)
     watch.look({1: {"beat": 1}}, 3600.0)
-    assert watch.expired() == set()
+    assert not watch.expired()
     watch.look({1: {"beat": 2}}, 3605.0)
-    assert watch.expired() == set()
+    assert not watch.expired()
 
 
 @given(st.lists(st.tuples(st.floats(0, 3 * BEAT), st.booleans()), min_size=1, max_size=60))
@@ -41,7 +47,7 @@ def test_silence_is_what_was_seen_of_it(looks: list[tuple[float, bool]]) -> None
         silent = 0.0 if renewed else silent + min(passed, 2 * BEAT)
         watch.look({7: {"beat": beat}}, now)
         if abs(silent - EXPIRES) > 1e-6:
-            assert (watch.expired() == {7}) == (silent > EXPIRES)
+            assert (watch.expired().keys() == {7}) == (silent > EXPIRES)
 
 
 def test_a_keeper_renews_what_it_holds_and_lets_go_of_what_is_told() -> None:
@@ -61,3 +67,34 @@ def test_a_keeper_renews_what_it_holds_and_lets_go_of_what_is_told() -> None:
     keeper.drop(held._trial_id)
     keeper.beat()
     assert storage.get_trial(held._trial_id).system_attrs[LEASE] == after
+
+
+class Flaky(InMemoryStorage):
+    """Goes away for as many calls as `away` says."""
+
+    away = 0
+
+    def set_trial_system_attr(self, *arguments: Any) -> None:
+        if self.away:
+            self.away -= 1
+            raise sqlalchemy.exc.OperationalError("UPDATE", {}, Exception("the connection is closed"))
+        super().set_trial_system_attr(*arguments)
+
+
+def test_who_takes_a_lease_waits_for_a_storage_that_is_away_and_the_keeper_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(patience, "FIRST", 0.0)
+    flaky, said = Flaky(), list[str]()
+    storage = patience.patient(flaky, parse("postgresql://me@db/birds"), 60.0, said.append)
+    study = create_study(storage=storage)
+    keeper, trial = Keeper(storage, study._study_id, {"machine": "a", "host": "b"}), study.ask()
+    flaky.away = 2
+    keeper.hold(trial._trial_id)
+    assert keeper.held == {trial._trial_id} and ["answers again" in line for line in said] == [False, True]
+    flaky.away = 1
+    with pytest.raises(sqlalchemy.exc.OperationalError):
+        keeper.beat()
+    assert len(said) == 2
+    keeper.beat()
+    assert storage.get_trial(trial._trial_id).system_attrs[LEASE]["beat"] == 2

@@ -2,129 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-from optuna.storages import InMemoryStorage
 from optuna.trial import TrialState
+from peers_double import SCORE, Clock, Machine, silence
 
 from coreml_pareto.objectives.reading import exact
-from coreml_pareto.search.config import Plan, dump_plan, load_plan
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
-from coreml_pareto.search.record import PLAN, REQUEST
 from coreml_pareto.search.run import Result
-from coreml_pareto.search.storage import agreement, lease
-from coreml_pareto.search.storage.address import parse
 from coreml_pareto.search.storage.lease import LEASE
-from coreml_pareto.search.storage.patience import patient
 from coreml_pareto.search.storage.peers import ASIDE, RETRIES, Peers
-from coreml_pareto.search.study import INTERRUPTED, Asked, Study
+from coreml_pareto.search.study import INTERRUPTED
 from coreml_pareto.search.told import AGAIN, LOST, MACHINE_STAGE
 from coreml_pareto.spaces.candidate import Candidate
-
-SECTIONS: dict[str, Any] = {
-    "name": "common",
-    "data": "digits",
-    "store": "/nowhere/shared",
-    "networks": {"backbones": ["mobilenetv3_small"], "width": [0.35, 0.5, 1.0], "resolution": [32, 48]},
-    "training": {"epochs": [4]},
-    "search": {"sampler": "random", "trials": 15},
-}
-SCORE = {name: exact(0.5, "1") for name in ("top1", "latency_ms", "size_bytes", "memory_bytes", "energy_mj")}
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(lease, "time", SimpleNamespace(monotonic=lambda: clock.now))
-    return clock
-
-
-class Machine:
-    """A machine without a laboratory: what it is asked is evaluated by the test."""
-
-    def __init__(self, folder: Path, study: Study) -> None:
-        self.folder, self.study, self.peers = folder, study, Peers(study)
-        self.seen = self.peers.known()
-
-    def ask(self) -> tuple[Asked, bool]:
-        asked = self.study.ask()
-        return asked, self.peers.taken(asked, [])
-
-    def tell(self, asked: Asked, failed: bool = False) -> Result:
-        outcome = (
-            Failed("training", "nan") if failed else Scored(SCORE, self.folder / "store/package/01/m.mlpackage", {})
-        )
-        number = self.study.tell(asked, outcome, 1.0)
-        self.peers.told(asked, number)
-        self.seen[asked.candidate.digest] = Result(number, asked.candidate, outcome)
-        return self.seen[asked.candidate.digest]
-
-    def hear(self) -> list[Result]:
-        heard = list(self.peers.hear(self.seen))
-        self.seen |= {result.candidate.digest: result for result in heard if not self.peers.again(result)}
-        return heard
-
-    def die(self) -> None:
-        self.peers._keeper.close()
-
-    @property
-    def trials(self) -> list[Any]:
-        return self.study._study.get_trials()
-
-
-@pytest.fixture(params=["memory", "proxy", "postgresql"])
-def machines(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], Machine]]:
-    """machines(name) joins the common study with a run folder of this name."""
-    if request.param == "memory":
-        common = InMemoryStorage()
-        address = "postgresql://me@db/birds"
-    elif request.param == "proxy":
-        address = request.getfixturevalue("proxy")(f"sqlite:///{tmp_path / 'behind.db'}")
-    else:
-        address = request.getfixturevalue("database")
-    plan = load_plan(None, SECTIONS | {"storage": address})
-    joined: list[Machine] = []
-
-    def join(name: str) -> Machine:
-        folder = tmp_path / name
-        folder.mkdir(exist_ok=True)
-        where = parse(address)
-        storage = (
-            patient(common, where, 60.0, print)
-            if request.param == "memory"
-            else request.getfixturevalue("open_at")(address, 60.0, print)
-        )
-        _begin(plan, folder, storage)
-        joined.append(Machine(folder, Study(folder, plan, plan.space(10), storage=storage)))
-        return joined[-1]
-
-    yield join
-    for machine in joined:
-        machine.die()
-
-
-def _begin(plan: Plan, folder: Path, storage: Any) -> None:
-    (folder / PLAN).write_text(dump_plan(plan))
-    (folder / REQUEST).write_text("{}")
-    agreement.holder(folder)
-    agreement._made(storage, plan)
-
-
-def _silence(clock: Clock, *alive: Machine) -> None:
-    """Let the living renew and look until a lease that nobody renews has expired."""
-    for _ in range(int(lease.EXPIRES / lease.BEAT) + 3):
-        clock.now += lease.BEAT
-        for machine in alive:
-            machine.peers._keeper.beat()
 
 
 def _numbers(results: list[Result]) -> list[int]:
@@ -176,7 +68,7 @@ def test_a_lost_trial_stays_as_failed_and_its_candidate_is_asked_again(
     asked, _ = a.ask()
     a.study.inherits(asked, "0123456789abcdef")
     a.die()
-    _silence(clock, b)
+    silence(clock, b)
     (lost,) = b.hear()
     assert isinstance(lost.outcome, Failed) and lost.outcome.stage == MACHINE_STAGE
     assert "gave no sign of life for 60 s" in lost.outcome.cause and b.peers.again(lost)
@@ -194,7 +86,7 @@ def test_nobody_is_lost_who_renews_or_while_the_storage_is_away(
 ) -> None:
     a, b = machines("a"), machines("b")
     a.ask()
-    _silence(clock, a, b)
+    silence(clock, a, b)
     assert not b.hear() and len(b.peers.elsewhere) == 1
     clock.now += 3600  # nobody renews, nobody looks
     b.peers._keeper.beat()
@@ -209,7 +101,7 @@ def test_a_candidate_that_every_machine_dies_of_is_given_up(machines: Callable[[
         assert not taken
         candidates.add(asked.candidate.digest)
         victim.die()
-        _silence(clock, watcher)
+        silence(clock, watcher)
         (lost,) = watcher.hear()
         assert watcher.peers.again(lost) == (attempt < RETRIES)
     assert len(candidates) == 1 and candidates == set(watcher.seen)
@@ -222,7 +114,7 @@ def test_two_that_clear_up_after_a_third_ask_its_candidate_once(
     a, b, c = machines("a"), machines("b"), machines("c")
     asked, _ = a.ask()
     a.die()
-    _silence(clock, b, c)
+    silence(clock, b, c)
     assert _numbers(b.hear()) == _numbers(c.hear()) == [asked.number]
     assert b.study.waiting() == (asked.candidate,)
 
@@ -239,7 +131,7 @@ def test_what_is_lost_while_a_machine_hears_is_at_work_or_lost_for_it(
     def and_then_it_is_lost() -> list[Any]:
         ended = told()
         monkeypatch.setattr(b.study, "_told", told)
-        _silence(clock, c)
+        silence(clock, c)
         c.hear()
         return ended
 
@@ -255,7 +147,7 @@ def test_who_dies_while_clearing_up_loses_nothing(
     a, b = machines("a"), machines("b")
     asked, _ = a.ask()
     a.die()
-    _silence(clock, b)
+    silence(clock, b)
     with monkeypatch.context() as dying:
         dying.setattr(Peers, "_line_up", lambda *_: None)
         assert len(b.hear()) == 1
@@ -276,7 +168,7 @@ def test_one_that_stepped_aside_takes_up_what_was_lost(machines: Callable[[str],
     assert (taken, aside, too) == (False, True, True)
     a.study.inherits(first, "0123456789abcdef")
     a.die()
-    _silence(clock, b, c)
+    silence(clock, b, c)
     b.hear()
     c.hear()
     assert not b.study.waiting()
@@ -327,7 +219,7 @@ def test_one_that_stepped_aside_and_died_was_no_attempt(machines: Callable[[str]
     a.ask()
     second, _ = b.ask()
     b.die()
-    _silence(clock, a)
+    silence(clock, a)
     assert not a.hear() and not a.study.waiting()
     assert a.trials[second.number].state == TrialState.FAIL and INTERRUPTED in a.trials[second.number].user_attrs
 
@@ -337,7 +229,7 @@ def test_who_was_taken_for_dead_and_tells_after_all_loses_nothing(
 ) -> None:
     a, b = machines("a"), machines("b")
     asked, _ = a.ask()
-    _silence(clock, b)  # a is suspended
+    silence(clock, b)  # a is suspended
     b.hear()
     told = a.tell(asked)
     assert told.trial != asked.number
@@ -355,7 +247,7 @@ def test_a_trial_half_told_by_one_that_died_counts_as_lost(machines: Callable[[s
     asked, _ = a.ask()
     asked.trial.set_user_attr("outcome", "scored")  # and no score
     a.die()
-    _silence(clock, b)
+    silence(clock, b)
     (lost,) = b.hear()
     assert isinstance(lost.outcome, Failed) and b.study.waiting() == (asked.candidate,)
 
@@ -364,7 +256,7 @@ def test_a_trial_nobody_took_is_forgotten(machines: Callable[[str], Machine], cl
     """Its machine died between making it and knowing what it is."""
     a, b = machines("a"), machines("b")
     a.study._study.ask()
-    _silence(clock, b)
+    silence(clock, b)
     assert not b.hear() and not b.study.waiting() and not b.study.results()
     assert INTERRUPTED in b.trials[0].user_attrs and b.trials[0].state == TrialState.FAIL
 
@@ -414,3 +306,52 @@ def test_infeasible_and_failed_are_heard_too(machines: Callable[[str], Machine])
     a.tell(other, failed=True)
     assert [type(result.outcome) for result in b.hear()] == [Infeasible, Failed]
     assert all(isinstance(result.candidate, Candidate) for result in b.seen.values()) and len(b.seen) >= 1
+
+
+def test_a_lease_renewed_since_its_watcher_looked_is_not_lost(machines: Callable[[str], Machine], clock: Clock) -> None:
+    a, b = machines("a"), machines("b")
+    asked, _ = a.ask()
+    silence(clock, b)  # a was suspended
+    a.peers._keeper.beat()
+    assert not b.hear() and asked.number in b.peers.elsewhere
+    assert a.tell(asked).trial == asked.number
+
+
+def test_a_suspended_machine_drops_what_it_had_put_aside(machines: Callable[[str], Machine], clock: Clock) -> None:
+    a, b, c = machines("a"), machines("b"), machines("c")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    a.ask()
+    second, aside = b.ask()
+    assert aside and not b.peers.gone([second])
+    a.die()
+    silence(clock, c)  # b is suspended, too
+    c.hear()
+    b.hear()
+    assert b.peers.left_alone([second], [], b.seen) is None
+    assert b.peers.gone([second]) == [second]
+    again, taken = b.ask()  # c has put it in line
+    assert (again.candidate, taken) == (candidate, False)
+
+
+def test_what_stepped_aside_and_is_lost_while_it_is_taken_up_is_left(
+    machines: Callable[[str], Machine], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a, b, c = machines("a"), machines("b"), machines("c")
+    candidate = a.study.space.decode(lambda knob: knob.choices[0])
+    a.study.enqueue(candidate)
+    b.study.enqueue(candidate)
+    a.ask()
+    second, _ = b.ask()
+    a.die()
+    silence(clock, c)
+    look = b.peers._look
+
+    def and_then_it_is_lost(running: Any) -> None:
+        c.hear()
+        look(b.study._running())
+
+    b.hear()
+    monkeypatch.setattr(b.peers, "_look", and_then_it_is_lost)
+    assert b.peers.left_alone([second], [], b.seen) is None and b.peers.gone([second]) == [second]

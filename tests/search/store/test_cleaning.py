@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from coreml_pareto.search.store import Artifact, Leftover, Manifest
-from coreml_pareto.search.store.cleaning import DAY, abandoned, removable
+from coreml_pareto.search.store.cleaning import DAY, removable
 
 NOW = 1e9
 
@@ -18,8 +19,12 @@ def _artifact(number: int, size: int, age: float) -> Artifact:
 SMALL = tuple(_artifact(number, 10, age) for number, age in enumerate((5.0, 4.0, 3.0, 2.0)))
 
 
-def _numbers(rows: tuple[Artifact, ...]) -> list[int]:
-    return sorted(int(row.key, 16) for row in rows)
+def _numbers(rows: tuple[Artifact | Leftover, ...]) -> list[int]:
+    return sorted(int(row.key, 16) for row in rows if isinstance(row, Artifact))
+
+
+def _places(rows: tuple[Artifact | Leftover, ...]) -> list[str]:
+    return [row.place for row in rows if isinstance(row, Leftover)]
 
 
 def test_the_oldest_go_until_the_rest_fits() -> None:
@@ -50,7 +55,7 @@ def test_no_rule_takes_more_than_it_must(
 ) -> None:
     rows = tuple(_artifact(number, size, float(made)) for number, (size, made) in enumerate(sizes))
     names = {("train", f"{number:016x}") for number in kept}
-    gone = removable(rows, now=NOW, max_size=limit, older_than=age, kept=names)
+    gone = [r for r in removable(rows, now=NOW, max_size=limit, older_than=age, kept=names) if isinstance(r, Artifact)]
     keys = [row.key for row in gone]
     assert len(set(keys)) == len(keys) and not {("train", key) for key in keys} & names
     left = [row for row in rows if row not in gone]
@@ -64,8 +69,34 @@ def test_no_rule_takes_more_than_it_must(
         assert all(row.created >= spared.created for row in left if ("train", row.key) not in names)
 
 
-def test_unfinished_work_is_left_alone_for_a_day() -> None:
-    rows = [Leftover(str(days), 1, NOW - days * DAY) for days in (0.5, 2.0, 40.0)]
-    assert [row.place for row in abandoned(rows, now=NOW, older_than=None)] == ["2.0", "40.0"]
-    assert [row.place for row in abandoned(rows, now=NOW, older_than=30 * DAY)] == ["40.0"]
-    assert [row.place for row in abandoned(rows, now=NOW, older_than=60.0)] == ["2.0", "40.0"]
+BEGUN = tuple(Leftover(f"train-{days}", 10, NOW - days * DAY) for days in (0.5, 2.0, 40.0))
+
+
+def test_unfinished_work_is_left_alone_for_a_day_and_goes_by_its_age() -> None:
+    assert _places(removable((), BEGUN, now=NOW, older_than=30 * DAY)) == ["train-40.0"]
+    assert _places(removable((), BEGUN, now=NOW, older_than=60.0)) == ["train-40.0", "train-2.0"]
+    assert removable((), BEGUN, now=NOW) == ()
+
+
+def test_a_size_takes_nothing_while_the_store_is_smaller() -> None:
+    """A checkpoint is as good as a result: a search goes on from it."""
+    assert removable(SMALL, BEGUN, now=NOW, max_size=70) == ()
+    assert _places(removable((), BEGUN, now=NOW, max_size=30)) == []
+
+
+def test_of_results_and_unfinished_work_the_oldest_go_until_the_rest_fits() -> None:
+    old = _artifact(7, 10, 3 * DAY)
+    gone = [removable((*SMALL, old), BEGUN, now=NOW, max_size=size) for size in (79, 69, 59, 49)]
+    assert [(_places(rows), _numbers(rows)) for rows in gone] == [
+        (["train-40.0"], []), (["train-40.0"], [7]), (["train-40.0", "train-2.0"], [7]),
+        (["train-40.0", "train-2.0"], [0, 7]),
+    ]  # fmt: skip
+    assert len(removable(SMALL, BEGUN, now=NOW, max_size=0)) == 6  # what was touched today stays
+
+
+@pytest.mark.parametrize("place", ["train-{}", "parked-train-{}", "train/{}/parked"])
+def test_an_unfinished_training_is_not_unused(place: str) -> None:
+    key = "0123456789abcdef"
+    rows = [Leftover(name, 10, NOW - 9 * DAY) for name in (place.format(key), f"package-{key}", f"fetch-{key}")]
+    assert _places(removable(SMALL, rows, now=NOW, used=())) == [f"fetch-{key}", f"package-{key}"]
+    assert len(removable((), rows, now=NOW, used=(), older_than=8 * DAY)) == 3

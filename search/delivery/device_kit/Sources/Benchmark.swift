@@ -1,5 +1,6 @@
 import CoreML
 import Foundation
+import os
 
 /// A package compiled for this device, at a place that does not change: Core ML keeps what it specialised by the path.
 struct Compiled: Sendable {
@@ -8,12 +9,13 @@ struct Compiled: Sendable {
     let milliseconds: Double
 }
 
-/// Measures by the kit's protocol. Times are those of the prediction call alone; the input is made before.
+/// Measures by the kit's protocol.
 actor Benchmark {
     private let rules: Rules
     private let harness: String
     private let facts: DeviceFacts
     private let clock = ContinuousClock()
+    private let signposter = OSSignposter(subsystem: "org.coreml-pareto.devicekit", category: "Benchmark")
 
     init(kit: Kit, facts: DeviceFacts) {
         rules = kit.rules
@@ -42,13 +44,19 @@ actor Benchmark {
     func measure(_ compiled: Compiled, on units: ComputeUnits, cold: Bool) async throws(KitError) -> Record {
         let name = compiled.package.name
         _ = try await waitUntilCool()
+        let memory = FootprintWatch()
         let firstLoad = try load(compiled, on: units).milliseconds
+        memory.look()
         let loaded = try load(compiled, on: units)
-        let input = try Inputs.make(for: loaded.model, named: name)
-        let warmUp = try warm(loaded.model, input, name)
-        let samples = try await rounds(loaded.model, input, name)
-        let coldTime = try await cold ? coldSeries(loaded.model, input, name) : nil
-        guard let figures = Statistics(samples) else {
+        let predictor = try Predictor(
+            loaded.model, named: name, forgiven: rules.forgivenFailures, signposter: signposter
+        )
+        let series = try await rounds(predictor, watching: memory)
+        let coldTime = try await cold ? coldSeries(predictor) : nil
+        let details = Details(
+            memory: memory.seen(), batteryLevel: await Battery.level(), warnings: unusual(series, predictor)
+        )
+        guard let figures = Statistics(series.samples), let first = series.warmUps.first else {
             throw KitError.prediction(package: name, reason: "no predictions were asked for")
         }
         let condition = try checked()
@@ -58,10 +66,29 @@ actor Benchmark {
             medianMs: figures.median, p10Ms: figures.quantile(0.1), p90Ms: figures.quantile(0.9),
             trimmedMeanMs: figures.trimmedMean, coldMs: coldTime,
             compileMs: compiled.milliseconds, load1Ms: firstLoad, load2Ms: loaded.milliseconds,
-            rounds: rules.rounds, predictionsPerRound: rules.predictionsPerRound, backToBack: true, warmUp: warmUp,
-            thermal: condition.thermal, lowPower: condition.lowPower,
-            operations: await Placement.of(compiled.url, on: units), measuredAt: Date()
+            rounds: rules.rounds, predictionsPerRound: rules.predictionsPerRound, backToBack: true,
+            warmUp: first.calls, thermal: condition.thermal, lowPower: condition.lowPower,
+            operations: await Placement.of(compiled.url, on: units), measuredAt: Date(),
+            details: details
         )
+    }
+
+    /// What happened that a reader of the record has to know; the words are those of `coreml-pareto measure`.
+    private func unusual(_ series: Series, _ predictor: Predictor) -> [String] {
+        let unsteady = series.warmUps.filter { !$0.isSteady }.map {
+            "the warm-up never settled: no \(rules.agreeingCalls) of \($0.calls) predictions in a row agree"
+        }
+        return unsteady + predictor.failures.map { "a prediction failed and was repeated: \($0)" }
+    }
+
+    private struct Series {
+        var warmUps: [WarmUp]
+        var samples: [Double] = []
+    }
+
+    private struct WarmUp {
+        let calls: Int
+        let isSteady: Bool
     }
 
     private struct Loaded {
@@ -70,6 +97,8 @@ actor Benchmark {
     }
 
     private func load(_ compiled: Compiled, on units: ComputeUnits) throws(KitError) -> Loaded {
+        let interval = signposter.beginInterval("load")
+        defer { signposter.endInterval("load", interval) }
         let start = clock.now
         do {
             let model = try MLModel(contentsOf: compiled.url, configuration: units.configuration)
@@ -79,42 +108,42 @@ actor Benchmark {
         }
     }
 
-    /// Predict until the last calls agree; returns how many calls it took.
-    private func warm(_ model: MLModel, _ input: any MLFeatureProvider, _ name: String) throws(KitError) -> Int {
+    /// Predict until the last calls agree. A device that never settles is measured all the same: the record says so.
+    private func warm(_ predictor: Predictor) throws(KitError) -> WarmUp {
         var calls: [Double] = []
         while calls.count < rules.mostWarmUp {
-            calls.append(try predict(model, input, name))
+            calls.append(try predictor.predict())
             let last = calls.suffix(rules.agreeingCalls)
             if calls.count >= rules.leastWarmUp, Statistics.agree(last, within: rules.agreement) {
-                return calls.count
+                return WarmUp(calls: calls.count, isSteady: true)
             }
         }
-        throw KitError.unsteady(package: name, calls: calls.count)
+        return WarmUp(calls: calls.count, isSteady: false)
     }
 
     private func rounds(
-        _ model: MLModel, _ input: any MLFeatureProvider, _ name: String
-    ) async throws(KitError) -> [Double] {
-        var samples: [Double] = []
-        samples.reserveCapacity(rules.rounds * rules.predictionsPerRound)
+        _ predictor: Predictor, watching memory: FootprintWatch
+    ) async throws(KitError) -> Series {
+        var series = Series(warmUps: [try warm(predictor)])
+        series.samples.reserveCapacity(rules.rounds * rules.predictionsPerRound)
+        memory.look()
         for _ in 0..<rules.rounds {
             if try await waitUntilCool() {
-                _ = try warm(model, input, name)
+                series.warmUps.append(try warm(predictor))
             }
-            let round = autoreleasepool { backToBack(model, input, name) }
-            samples += try round.get()
+            let round = autoreleasepool { backToBack(predictor) }
+            series.samples += try round.get()
+            memory.look()
         }
-        return samples
+        return series
     }
 
-    private func backToBack(
-        _ model: MLModel, _ input: any MLFeatureProvider, _ name: String
-    ) -> Result<[Double], KitError> {
+    private func backToBack(_ predictor: Predictor) -> Result<[Double], KitError> {
         var times: [Double] = []
         times.reserveCapacity(rules.predictionsPerRound)
         do throws(KitError) {
             for _ in 0..<rules.predictionsPerRound {
-                times.append(try predict(model, input, name))
+                times.append(try predictor.predict())
             }
             return .success(times)
         } catch {
@@ -123,27 +152,13 @@ actor Benchmark {
     }
 
     /// The median of single calls after a pause: what a tap costs once the units have gone to sleep.
-    private func coldSeries(
-        _ model: MLModel, _ input: any MLFeatureProvider, _ name: String
-    ) async throws(KitError) -> Double? {
+    private func coldSeries(_ predictor: Predictor) async throws(KitError) -> Double? {
         var times: [Double] = []
         for _ in 0..<rules.coldCalls {
             try await pause(seconds: rules.coldPauseSeconds)
-            times.append(try predict(model, input, name))
+            times.append(try predictor.predict())
         }
         return Statistics(times)?.median
-    }
-
-    private func predict(
-        _ model: MLModel, _ input: any MLFeatureProvider, _ name: String
-    ) throws(KitError) -> Double {
-        let start = clock.now
-        do {
-            _ = try model.prediction(from: input)
-        } catch {
-            throw KitError.prediction(package: name, reason: error.localizedDescription)
-        }
-        return milliseconds(since: start)
     }
 
     /// Whether there was anything to wait for; the units are cold again then.
@@ -184,7 +199,6 @@ actor Benchmark {
     }
 
     private func milliseconds(since start: ContinuousClock.Instant) -> Double {
-        let (seconds, attoseconds) = start.duration(to: clock.now).components
-        return 1e3 * Double(seconds) + 1e-15 * Double(attoseconds)
+        start.duration(to: clock.now).inMilliseconds
     }
 }

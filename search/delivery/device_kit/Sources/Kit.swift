@@ -26,6 +26,7 @@ struct Rules: Codable, Sendable {
     let mostWarmUp: Int
     let agreeingCalls: Int
     let agreement: Double
+    let forgivenFailures: Int
     let coldCalls: Int
     let coldPauseSeconds: Double
     let coolingSeconds: Double
@@ -37,6 +38,7 @@ struct Rules: Codable, Sendable {
         case mostWarmUp = "most_warm_up"
         case agreeingCalls = "agreeing_calls"
         case agreement = "agreement"
+        case forgivenFailures = "forgiven_failures"
         case coldCalls = "cold_calls"
         case coldPauseSeconds = "cold_pause_seconds"
         case coolingSeconds = "cooling_seconds"

@@ -10,7 +10,6 @@ enum KitError: Error, Equatable, Sendable {
     case unsupportedInput(package: String, feature: String)
     case buffer(width: Int, height: Int)
     case prediction(package: String, reason: String)
-    case unsteady(package: String, calls: Int)
     case tooHot(state: String)
     case lowPower
     case cancelled
@@ -36,8 +35,6 @@ extension KitError: LocalizedError {
             "No picture of \(width) × \(height) pixels can be made here."
         case .prediction(let package, let reason):
             "\(package) does not predict here: \(reason)"
-        case .unsteady(let package, let calls):
-            "\(package) was not steady after \(calls) calls. Close other apps and measure again."
         case .tooHot(let state):
             "The device stays too warm (\(state)). Let it cool, take it off the charger, and measure again."
         case .lowPower:

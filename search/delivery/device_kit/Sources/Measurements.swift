@@ -83,6 +83,7 @@ struct Record: Codable, Sendable {
     let lowPower: Bool
     let operations: Placement?
     let measuredAt: Date
+    let details: Details
 
     enum CodingKeys: String, CodingKey {
         case digest = "digest"
@@ -107,5 +108,34 @@ struct Record: Codable, Sendable {
         case lowPower = "low_power"
         case operations = "operations"
         case measuredAt = "measured_at"
+        case details = "details"
     }
+}
+
+/// What is kept for people beside the figures: bytes of this process, the battery from 0 to 1, and what was unusual.
+struct Details: Codable, Sendable {
+    let footprintBytes: Int?
+    let footprintBeforeBytes: Int?
+    let footprintAfterBytes: Int?
+    let batteryLevel: Double?
+    let warnings: [String]
+
+    enum CodingKeys: String, CodingKey {
+        case footprintBytes = "footprint_bytes"
+        case footprintBeforeBytes = "footprint_before_bytes"
+        case footprintAfterBytes = "footprint_after_bytes"
+        case batteryLevel = "battery_level"
+        case warnings = "warnings"
+    }
+
+    init(memory: FootprintWatch.Seen?, batteryLevel: Double?, warnings: [String]) {
+        footprintBytes = memory?.rise
+        footprintBeforeBytes = memory?.before
+        footprintAfterBytes = memory?.after
+        self.batteryLevel = batteryLevel
+        self.warnings = warnings.map { String($0.prefix(Self.longest)) }
+    }
+
+    /// What a file of measurements takes as one warning.
+    private static let longest = 2000
 }

@@ -73,7 +73,9 @@ final class Session {
         for units in choices where !Task.isCancelled {
             current = "\(compiled.package.name), \(units.rawValue)"
             do throws(KitError) {
-                records.append(try await benchmark.measure(compiled, on: units, cold: withColdSeries))
+                let record = try await benchmark.measure(compiled, on: units, cold: withColdSeries)
+                records.append(record)
+                problems += record.details.warnings.map { "\(current): \($0)" }
             } catch {
                 tell(error)
             }

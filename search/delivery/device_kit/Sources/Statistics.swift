@@ -33,3 +33,10 @@ struct Statistics: Sendable {
         return most - least <= share * least
     }
 }
+
+extension Duration {
+    var inMilliseconds: Double {
+        let (seconds, attoseconds) = components
+        return 1e3 * Double(seconds) + 1e-15 * Double(attoseconds)
+    }
+}

@@ -26,7 +26,9 @@ struct BenchmarkTool {
             let compiled = try await benchmark.compile(package, in: folder)
             for units in kit.computeUnits {
                 tell("\(package.name), \(units.rawValue)")
-                records.append(try await benchmark.measure(compiled, on: units, cold: false))
+                let record = try await benchmark.measure(compiled, on: units, cold: false)
+                record.details.warnings.forEach(tell)
+                records.append(record)
             }
         }
         return try Measurements(kit: kit, records: records).data()
