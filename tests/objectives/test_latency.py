@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coreml_pareto.objectives.devices import Device, Target, devices, find_device, priors
+from coreml_pareto.objectives.devices import Device, Target, devices, find_device, priors, schemes
 from coreml_pareto.objectives.devices.catalogue import ComputeUnits
-from coreml_pareto.objectives.devices.fit import fitted
-from coreml_pareto.objectives.devices.published import rows
+from coreml_pareto.objectives.devices.fit import Setting, fitted
+from coreml_pareto.objectives.devices.published import XCODE, rows
+from coreml_pareto.objectives.devices.published import published as timed
 from coreml_pareto.objectives.energy import energy
 from coreml_pareto.objectives.latency import Measurement, fastest, latency, parts
 from coreml_pareto.objectives.program import Cost
@@ -66,6 +67,34 @@ def milliseconds(costs: Sequence[Cost], target: Target) -> float:
 
 def changed(costs: Sequence[Cost], **changes: object) -> list[Cost]:
     return [dataclasses.replace(cost, **changes) for cost in costs]  # type: ignore[arg-type]
+
+
+STORED = {"int8/channel": 8, **{f"palette-{bits}/tensor": bits for bits in (1, 2, 4, 6, 8)}}
+STORED |= {f"pruning-{share}": 16 * (1 - share / 100) + 1 for share in (50, 75, 90)}
+"""Bits of a stored weight by form."""
+BUILT = {
+    "ResNet50": "resnet50@224",
+    "MobileNetv2-1.0": "mobilenetv2_100@224",
+    "MobileNetv3-small": "mobilenetv3_small_100@224",
+}
+
+
+@pytest.mark.parametrize(
+    "figure",
+    [one for one in schemes.published() if one.form in STORED and one.network in BUILT],
+    ids=lambda one: f"{one.network} {one.form} {one.device}",
+)
+def test_weight_only_forms_save_about_what_apple_published(figure: schemes.Figure) -> None:
+    """Of fp16's time; zeros save more than palettes, and count as these (`priors.realised_saving`)."""
+    device, system = find_device(figure.device), int(figure.system.split()[1])
+    terms = dict(
+        zip(priors.TERMS, next(one.terms for one in timed() if one.network == BUILT[figure.network]), strict=True)
+    )
+    told = fitted().estimate(tuple(terms.values()), Setting(device.soc, XCODE, system)).ms
+    saved = priors.realised_saving(system).value * (1 - STORED[figure.form] / 16)
+    terms["weights"] *= 1 - saved
+    share = fitted().estimate(tuple(terms.values()), Setting(device.soc, XCODE, system)).ms / told
+    assert share - figure.relative == pytest.approx(0, abs=0.17 if "pruning" in figure.form else 0.14)
 
 
 @pytest.mark.parametrize(("channels", "published"), [(0, 1.12), (16, 1.38), (8, 1.34), (4, 1.71)])

@@ -38,4 +38,4 @@ def test_int8_chips_gain_from_w8a8() -> None:
 
 def test_newer_systems_never_realise_less() -> None:
     savings = [priors.realised_saving(os).value for os in (15, 16, 17, 18, 26, 27)]
-    assert savings == sorted(savings) == [0, 0, 0.15, 0.4, 0.4, 0.4]
+    assert savings == sorted(savings) == [0, 0, 0.15, 0.6, 0.6, 0.6]
