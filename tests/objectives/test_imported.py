@@ -76,7 +76,7 @@ def test_another_package_is_corrected(phone: Callable[..., Measurements], target
     assert fps.value == pytest.approx(1000 / reading.value) and fps.low == pytest.approx(1000 / reading.high)
     assert reading.conditions["corrected_by"] == "3 measured networks" and reading.conditions["unit"] == "Neural Engine"
     assert {digest for digest, *_ in differences(found)} == set(MACS)
-    assert all(math.isclose(corrected, median, rel_tol=0.02) for *_, corrected, median in differences(found))
+    assert all(math.isclose(corrected, median, rel_tol=0.05) for *_, corrected, median in differences(found))
 
 
 def test_one_network_that_runs_elsewhere_does_not_turn_the_correction(
