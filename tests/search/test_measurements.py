@@ -284,7 +284,9 @@ def test_a_search_that_goes_on_asks_by_what_was_measured(
     candidate = Candidate(network=network, recipe=recipe, compression=Compression())
     before = laboratory.probe(candidate)["latency_ms"]
     after = replace(laboratory, evidence=found).probe(candidate)["latency_ms"]
-    assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(2 * before.value, rel=0.1)
+    assert (before.how, after.how) == ("estimated", "corrected") and after.value == pytest.approx(
+        2 * before.value, rel=0.1
+    )
     limited = replace(laboratory, evidence=found, limits={"latency": 1.5 * before.value})
     outcome = limited.evaluate(candidate, Nobody())
     assert isinstance(outcome, Infeasible) and outcome.limits == ("latency",)

@@ -431,22 +431,22 @@ def test_no_data_and_no_run_are_refused(tmp_path: Path) -> None:
 def test_what_an_estimate_refused_is_asked_again_once_the_device_proved_faster(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every candidate of a study breaks its limit by estimate; a phone that takes a tenth of the estimates is imported.
+    """Every candidate of a study breaks its limit by estimate; a phone that takes 0.3 of the estimates is imported.
 
     Such a study is refused as a whole before it begins; here it is let through.
     """
     monkeypatch.setattr(session, "foresee", lambda *_: None)
-    limits = {"latency": "0.05ms"}
+    limits = {"latency": "0.07ms"}
     first, _ = _search(tmp_path / "run", limits=limits, search={"trials": 1, "seed": 3})
     assert [type(result.outcome) for result in first.results] == [Infeasible]
     probes = [load(path) for path in sorted((tmp_path / "run/store/probe").glob("*/model.mlpackage"))[:2]]
-    phone = [_measured(program, 0.1 * static_score(program, first.target)["latency_ms"].value) for program in probes]
+    phone = [_measured(program, 0.3 * static_score(program, first.target)["latency_ms"].value) for program in probes]
     import_into(first, Measurements.of(map(package_of, probes), phone))
     again, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})
     assert "Asking again for 1 that were refused" in text
     assert len(again.scored()) == 2
     assert again.scored()[0].candidate == first.results[0].candidate
-    assert all(r.score["latency_ms"].how == "corrected" and r.score["latency_ms"].value < 0.05 for r in again.scored())
+    assert all(r.score["latency_ms"].how == "corrected" and r.score["latency_ms"].value < 0.07 for r in again.scored())
     third, text = _search(tmp_path / "run", limits=limits, search={"trials": 2, "seed": 3})
     assert "Asking again" not in text and len(third.results) == len(again.results) == 3
 

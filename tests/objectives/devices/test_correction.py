@@ -92,6 +92,14 @@ def test_one_or_two_large_networks_find_another_scale(count: int) -> None:
     assert found.after < 0.1 < found.before
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 5])
+@pytest.mark.parametrize("factor", [0.3, 3.0])
+def test_a_device_far_off_is_no_outlier(factor: float, count: int) -> None:
+    far = [Sample((FLOOR, float(n), 0.1, 0.1, 0.1), factor * (FLOOR + n + 0.3)) for n in range(1, count + 1)]
+    found = fit(far, DOUBT, WIDTH)
+    assert found.after < 0.2 * found.before
+
+
 def test_an_estimate_that_is_right_is_left_alone() -> None:
     for count in (1, 2, 5):
         right = [Sample((FLOOR, float(n), 0.0, 0.0, 0.0), FLOOR + n) for n in range(1, count + 1)]
