@@ -148,7 +148,7 @@ def budget_line(plan: Plan, spent: float, found: Outlook) -> str:
     low, high = found.epochs
     epochs = many(high, "epoch") if low == high else f"{low} to {high} epochs"
     each = f"one takes about {_spell(found.seconds)} ({epochs} of {found.network.label}, the median network; estimated)"
-    taught = f"; {_teaching(plan)} about {_spell((found.teachers, found.teachers))} before" if found.teachers else ""
+    taught = f"; {_teaching(plan)} about {_spell((found.teachers, found.teachers))} once" if found.teachers else ""
     return f"Budget: {' and '.join(told)}, {many(packages, 'package')} of each; {each}{taught}{whole}."
 
 
@@ -164,7 +164,9 @@ def _held(left: float, found: Outlook) -> str:
 
 
 def _teaching(plan: Plan) -> str:
-    return "its teacher takes" if len(own_teachers(plan)) == 1 else "their teachers take"
+    return (
+        "a teacher, if one is asked, takes" if len(own_teachers(plan)) == 1 else "all teachers, if they are asked, take"
+    )
 
 
 def _spell(seconds: Span) -> str:

@@ -64,7 +64,7 @@ def test_trials_are_told_as_trainings_and_their_time() -> None:
     both = _line({"trials": 1, "timeout": "10m"}, (0.1, 0.2), 120.0, distillation={"teachers": ["none", TEACHER]})
     assert both == (
         "Budget: the timeout holds about 1650 to 3300 trainings and 1 trial takes about 1 training, 2 packages of each; "
-        f"one takes about 1 s ({label}); its teacher takes about 2 min 00 s before."
+        f"one takes about 1 s ({label}); a teacher, if one is asked, takes about 2 min 00 s once."
     )
 
 
