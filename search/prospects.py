@@ -143,8 +143,13 @@ def budget_line(plan: Plan, spent: float, found: Outlook) -> str:
         wanted = math.ceil(search.trials / packages)
         verb = "takes" if search.trials == 1 else "take"
         told.append(f"{many(search.trials, 'trial')} {verb} about {many(wanted, 'training')}")
+        with_teachers = ", that included" if found.teachers else ""
         total = tuple(wanted * seconds + found.teachers for seconds in found.seconds)
-        whole = f"; in all about {_spell((total[0], total[1]))} of training" if search.seconds is None else ""
+        whole = (
+            f"; in all about {_spell((total[0], total[1]))} of training{with_teachers}"
+            if search.seconds is None
+            else ""
+        )
     low, high = found.epochs
     epochs = many(high, "epoch") if low == high else f"{low} to {high} epochs"
     each = f"one takes about {_spell(found.seconds)} ({epochs} of {found.network.label}, the median network; estimated)"
