@@ -11,7 +11,7 @@ dealt out. After each kill, and at the end:
   database is sound;
 - nothing was found damaged by the search itself.
 
-Then each trouble of `trouble.py` once.
+Then each trouble of `trouble.py` once. What is stored of other seeds stays: a long night can be had in parts.
 
     python benchmarks/night.py [--kills 200] [--seed 0] [--only kills|trouble] [--folder DIR] [--faketime FILE]
 """
@@ -34,7 +34,7 @@ import optuna
 from nursery import Ended, Nursery, by_then
 from optuna.trial import TrialState
 from PIL import Image
-from record import store
+from record import others, store
 
 from coreml_pareto.objectives.program import load
 from coreml_pareto.search.record import DATABASE, STORE, check_record
@@ -80,10 +80,12 @@ def main() -> None:
             for row in troubles(bench, asked.faketime or FAKETIME):
                 print(json.dumps(row), flush=True)
                 rows.append(row)
-    rows = json.loads(json.dumps(rows).replace(str(bench.place), "FOLDER"))
-    if asked.only is None:
-        reference = {"reference_seconds": bench.seconds, "reference_trials": len(bench.reference)}
-        store("night", rows, seed=asked.seed, **reference)
+    reference = {"reference_seconds": round(bench.seconds, 1), "reference_trials": len(bench.reference)}
+    rows = [
+        {**row, "seed": asked.seed, "date": time.strftime("%Y-%m-%d"), **reference}
+        for row in json.loads(json.dumps(rows).replace(str(bench.place), "FOLDER"))
+    ]
+    store("night", [*others("night", rows, ("trouble", "seed")), *rows])
     sys.exit(any(row["faults"] for row in rows))
 
 
@@ -178,12 +180,12 @@ def draw(folder: Path) -> None:
             Image.fromarray(picture).convert("RGB").save(folder / f"class-{label}" / f"{number}.png")
 
 
-def told(folder: Path) -> Told:
-    """Return what the record of a run holds; nothing where there is none yet."""
-    if not (folder / DATABASE).is_file():
+def told(folder: Path, address: str = "") -> Told:
+    """Return what the record of a run holds, in its folder or at an address; nothing where there is none yet."""
+    if not address and not (folder / DATABASE).is_file():
         return []
     try:
-        study = optuna.load_study(study_name="night", storage=f"sqlite:///{folder / DATABASE}")
+        study = optuna.load_study(study_name="night", storage=address or f"sqlite:///{folder / DATABASE}")
     except KeyError:  # it was killed before the study was made
         return []
     ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL))

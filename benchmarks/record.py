@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -29,6 +30,18 @@ def store(name: str, rows: Sequence[object], **conditions: object) -> None:
     RESULTS.mkdir(exist_ok=True)
     content = {"conditions": common | conditions, "rows": rows}
     (RESULTS / f"{name}.json").write_text(json.dumps(content, indent=1) + "\n")
+
+
+def others(
+    name: str, rows: Sequence[Mapping[str, Any]], by: Sequence[str], **conditions: object
+) -> list[dict[str, Any]]:
+    """Return stored rows that `rows` do not replace, by these of their fields; none if they were taken otherwise."""
+    path = RESULTS / f"{name}.json"
+    stored = json.loads(path.read_text()) if path.is_file() else {"conditions": {}, "rows": []}
+    if any(stored["conditions"].get(key) != value for key, value in conditions.items()):
+        return []
+    new = {tuple(row[field] for field in by) for row in rows}
+    return [row for row in stored["rows"] if tuple(row[field] for field in by) not in new]
 
 
 def _processor() -> str:

@@ -6,9 +6,12 @@ Nothing is inherited and the gate is off, so that a cell costs and yields what t
 
 Judged is the hypervolume of test error (box 0 to 0.5), log10 bytes (4.5 to 7.5) and log10 MACs (5 to 9), the boxes of
 `search_efficiency.py`; and the same with log10 latency. Read is how much of what the whole table holds a sampler has
-after so many packages, and after so many seconds of one core; and where its curve lies on the average.
+after so many packages, and after so many seconds of one core, those of the sampler itself included; and where its curve
+lies on the average. A search ends with its trainings, or after the last of those seconds.
 
-    python benchmarks/samplers.py [--seeds 20] [--trainings 40]
+    python benchmarks/samplers.py [--seeds 20] [--trainings 40] [--samplers auto gp]
+
+Samplers that are left out keep the rows they have in the file, if those are of the same table, seeds and trainings.
 """
 
 from __future__ import annotations
@@ -16,16 +19,21 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import statistics
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import optuna
-from record import RESULTS, store
+import torch
+from record import RESULTS, others, store
 from search_efficiency import AXES
 from trainings_table import NAME, plan_of
 
@@ -108,8 +116,10 @@ class Course:
     training: float = 0.0
 
 
-def run(table: Table, sampler: str, seed: int, trainings: int, *, gated: bool = False) -> Course:
-    """Search the table until so many trainings were begun."""
+def run(
+    table: Table, sampler: str, seed: int, trainings: int, *, gated: bool = False, until: float = math.inf
+) -> Course:
+    """Search the table until so many trainings were begun, or so many seconds are over."""
     plan = resolve(plan_of(sampler, seed, gate=gated), table.data, lambda line: None)
     space = plan.space(len(table.data.classes))
     course, clock, taught = Course(), 0.0, False
@@ -122,9 +132,11 @@ def run(table: Table, sampler: str, seed: int, trainings: int, *, gated: bool = 
         gate = Gate(plan, space, table, IMAGES.validation)  # type: ignore[arg-type]
         chooser = Acquisition(plan, space, table, IMAGES)
         proposals = Proposals(plan, space, study, table, gate, chooser, seen, running, Origin())  # type: ignore[arg-type]
-        while sum(isinstance(result.outcome, Scored) for result in seen.values()) < table.packages:
+        while sum(isinstance(result.outcome, Scored) for result in seen.values()) < table.packages and clock < until:
+            since = time.process_time()
             proposals.next()
             asked = study.ask(proposals.rung)
+            clock += time.process_time() - since
             earlier = seen.get(asked.candidate.digest)
             if earlier and not proposals.revived(earlier):
                 study.repeat(asked, earlier)
@@ -191,22 +203,35 @@ def whole_of(table: Table) -> dict[str, float]:
     return {axes: volumes(everything, axes)[-1] for axes in AXES}
 
 
+def judged(sampler: str, seed: int, trainings: int) -> dict[str, Any]:
+    """Search the table once and return the figures."""
+    torch.set_num_threads(1)
+    table, _ = load_table()
+    whole = whole_of(table)
+    points = run(table, sampler, seed, trainings, until=SECONDS[-1]).points
+    return {"sampler": sampler, "seed": seed} | {axes: read(points, axes, whole[axes]) for axes in AXES}
+
+
 def main() -> None:
     """Compare, print, store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trainings", type=int, default=40)
-    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS))
+    parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=tuple(SAMPLERS))
+    parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread")
     asked = parser.parse_args()
     table, content = load_table()
-    whole = whole_of(table)
-    rows = []
+    conditions = {
+        "seeds": asked.seeds,
+        "trainings": asked.trainings,
+        "whole": whole_of(table),
+        "table": content["conditions"],
+    }
     for sampler in asked.samplers:
-        for seed in range(asked.seeds):
-            points = run(table, sampler, seed, asked.trainings).points
-            rows.append({"sampler": sampler, "seed": seed} | {axes: read(points, axes, whole[axes]) for axes in AXES})
-        print_rows([row for row in rows if row["sampler"] == sampler])
-    store("samplers", rows, seeds=asked.seeds, trainings=asked.trainings, whole=whole, table=content["conditions"])
+        with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
+            rows = list(pool.map(judged, repeat(sampler), range(asked.seeds), repeat(asked.trainings)))
+        print_rows(rows)
+        store("samplers", [*others("samplers", rows, ("sampler",), **conditions), *rows], **conditions)
 
 
 PACKAGES = (20, 40, 80, 160)

@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any, final
 
 import optuna
-from record import RESULTS, store
+from record import others, store
 
 from coreml_pareto.objectives.accuracy import evaluate
 from coreml_pareto.objectives.pareto import hypervolume
@@ -36,15 +36,18 @@ from coreml_pareto.objectives.program import load
 from coreml_pareto.objectives.score import static_score
 from coreml_pareto.search.config import dump_plan, load_plan
 from coreml_pareto.search.data import Split, load_data
+from coreml_pareto.search.events import read_events
+from coreml_pareto.search.profile import Profile, profile
 from coreml_pareto.spaces.candidate import Candidate
 
 HERE, NAME = Path(__file__).parent, "search_efficiency"
 STUDIES: dict[str, dict[str, Any]] = {
     "digits": {"data": "digits", "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 12}},
     "cifar10": {
-        "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 3},
+        "networks": {"width": [0.35, 0.5, 0.75], "resolution": [32, 48]}, "training": {"epochs": 1},
     },
 }  # fmt: skip
+"""Epochs such that several trainings fit into the time; of CIFAR-10, whose epochs have 42,500 images, it is one."""
 COMMON: dict[str, Any] = {
     "networks": {
         "backbones": [
@@ -168,14 +171,14 @@ def compared(name: str, data: str, minutes: float, seed: int, images: int, work:
             "peer": level, "ours": last, "share_of_time": None if at is None else at / (60 * minutes),
             "curves": {who: [(round(t, 1), round(v, 5)) for t, v in rows] for who, rows in curves.items()},
         }  # fmt: skip
-    return row | {"packages": {who: len(rows) for who, rows in judged.items()}}
+    counts = {who: len(rows) for who, rows in judged.items()}
+    return row | {"packages": counts, "time": shares(profile(read_events(work / "ours")))}
 
 
-def earlier(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what other invocations stored of other studies and seeds."""
-    path, new = RESULTS / f"{NAME}.json", {(row["study"], row["seed"]) for row in rows}
-    stored = json.loads(path.read_text())["rows"] if path.is_file() else []
-    return [row for row in stored if (row["study"], row["seed"]) not in new]
+def shares(time: Profile) -> dict[str, float]:
+    """Return what share of the wall-clock of our search was spent on what; `outside` of training and evaluation."""
+    parts = {"outside": time.outside, **time.stages, **time.between}
+    return {name: round(seconds / time.wall, 4) for name, seconds in parts.items() if seconds}
 
 
 def _merged(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
@@ -200,9 +203,8 @@ def main() -> None:
             work = asked.work / f"{name}-{seed}"
             row = compared(name, folders[name], asked.minutes, seed, asked.images, work, asked.at_once)
             rows.append(row)
-            store(
-                NAME, [*earlier(rows), *rows], test_images="of the test split, the same for both"
-            )  # a night is not lost
+            known = others(NAME, rows, ("study", "seed"))  # and what is done is stored at once: a night is not lost
+            store(NAME, [*known, *rows], test_images="of the test split, the same for both")
             three = row["three"]
             share = three["share_of_time"]
             told = "never" if share is None else f"after {share:.0%} of the time"

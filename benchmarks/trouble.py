@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
@@ -19,10 +21,14 @@ from nursery import Ended, Look, cold
 
 from coreml_pareto.search.events import read_events
 
+sys.path.append(str(Path(__file__).parents[1] / "tests"))
+from postgres import Server, binaries
+
 REFUSED = 2
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1")
 """From Debian's package libfaketime."""
-DAY = 86400
+DAY, AWAY = 86400, 60
+"""Seconds."""
 
 
 def troubles(bench: Bench, faketime: Path = FAKETIME) -> Iterator[dict[str, Any]]:
@@ -36,6 +42,7 @@ def troubles(bench: Bench, faketime: Path = FAKETIME) -> Iterator[dict[str, Any]
     yield pictures_broken(bench)
     yield pictures_broken_meanwhile(bench)
     yield clock_set_back(bench, faketime)
+    yield database_away(bench)
 
 
 def disk_full(bench: Bench, share: float) -> dict[str, Any]:
@@ -153,6 +160,34 @@ def clock_set_back(bench: Bench, faketime: Path) -> dict[str, Any]:
     faults += [] if all(event.get("seconds", 0) >= 0 for event in events) else ["negative seconds"]
     faults += [] if sum(a > b for a, b in pairwise(stamps)) == 2 else ["the system's clock did not go back twice"]
     return row | {"faults": row["faults"] + faults}
+
+
+def database_away(bench: Bench) -> dict[str, Any]:
+    """A PostgreSQL server that holds the study is stopped for a minute in the middle of a search."""
+    trouble, tools = f"PostgreSQL away for {AWAY} s", binaries()
+    if tools is None:
+        return {"trouble": trouble, "how": "not tried: PostgreSQL is not installed", "faults": []}
+    server, cut = Server(tools), list[bool]()
+
+    def away(text: str) -> bool:
+        if _trials(text) >= 3 and not cut:
+            cut.append(True)
+            server.stop()
+            time.sleep(AWAY)
+            server.start()
+        return False
+
+    server.start()
+    try:
+        shared = ("--storage", server.url(), "--store", str(bench.place / "shared"))
+        ended = bench.search(bench.place / "database", *shared, look=away)
+        found = told(bench.place / "database", server.url())
+    finally:
+        server.remove()
+    faults = [] if found == bench.reference else [f"{len(found)} trials, not those of the reference"]
+    faults += [f"exit code {ended.code}: {ended.text[-400:]}"] if ended.code else []
+    faults += [] if "does not answer" in ended.text and "answers again" in ended.text else ["it was not told"]
+    return {"trouble": trouble, "how": "went on", "faults": faults + broken(bench.place / "database")}
 
 
 def _row(bench: Bench, trouble: str, folder: Path, first: Ended, again: Callable[[Path], Ended]) -> dict[str, Any]:

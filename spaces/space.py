@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal, TypeVar, final
 
 from coreml_pareto.spaces import compression as schemes
@@ -165,7 +165,7 @@ class Space:
         """Return the study's backbones of one family."""
         return tuple(name for name in self.backbones if family_of(name) == family)
 
-    @property
+    @cached_property
     def lengths(self) -> tuple[int, ...]:
         """Every number of epochs that some backbone may be trained for, ascending."""
         return tuple(sorted({epochs for name in self.backbones for epochs in self.epochs_of(name)}))
@@ -174,7 +174,7 @@ class Space:
         """Return how long a backbone may be trained, on the highest rung."""
         return (self.epochs[backbone],) if isinstance(self.epochs, Mapping) else self.epochs
 
-    @property
+    @cached_property
     def ladder(self) -> tuple[int, ...]:
         """The rungs from the lowest, 0, up to the highest; one alone where trainings are too short or lengths a choice."""
         if not isinstance(self.epochs, Mapping) and len(self.epochs) > 1:

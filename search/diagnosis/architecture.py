@@ -11,8 +11,9 @@ estimates with their 80 % intervals, and only a share whose lower end is above T
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final, final
 
 from coreml_pareto.objectives.devices import priors
@@ -208,47 +209,30 @@ def _in_single_precision(
     program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding:
     """Against the same operations in fp16 on the Neural Engine, whose bytes are counted as they are: too many."""
-    found = explain(program, target)
-    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
     half = [replace(cost, precision="fp16") for cost in costs(program)]
-    instead = _ms("latency in fp16 on the Neural Engine", half, target, "Neural Engine")
-    return Finding(
-        failure=FAILURE,
-        cause=ENGINE,
-        severity=_surely(here, instead),
-        subject=subject,
-        trials=trials,
-        what=(
-            f"The program computes in fp32, which the Neural Engine does not: it runs on the {found.unit}, "
-            f"~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
-        ),
-        evidence=(here, instead),
-        remedy="Convert with compute precision fp16, and compare both on the same pictures.",
-        command=tries.half,
-    )
+    why = "The program computes in fp32, which the Neural Engine does not: it runs"
+    remedy = "Convert with compute precision fp16, and compare both on the same pictures."
+    found = _elsewhere(program, target, "latency in fp16 on the Neural Engine", half, why)
+    return found(subject=subject, trials=trials, remedy=remedy, command=tries.half)
 
 
 def _left(program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies) -> Finding:
     """Another unit is faster than going there and back: against an engine that ran all operations."""
-    found = explain(program, target)
-    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
+    names = explain(program, target).handed_over
     kept = [replace(cost, off_engine="") for cost in costs(program)]
-    instead = _ms("latency if the Neural Engine ran them", kept, target, "Neural Engine")
-    return Finding(
-        failure=FAILURE,
-        cause=ENGINE,
-        severity=_surely(here, instead),
-        subject=subject,
-        trials=trials,
-        what=(
-            f"{many(len(found.handed_over), 'operation')} off the Neural Engine, as is reported: the whole program is taken "
-            f"to run on the {found.unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
-        ),
-        evidence=(here, instead),
-        remedy=_REPLACE,
-        command=tries.look,
-        layers=found.handed_over[:NAMED],
-    )
+    why = f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run"
+    found = _elsewhere(program, target, "latency if the Neural Engine ran them", kept, why)
+    return found(subject=subject, trials=trials, remedy=_REPLACE, command=tries.look, layers=names[:NAMED])
+
+
+def _elsewhere(program: Program, target: Target, name: str, kept: Sequence[Cost], why: str) -> Callable[..., Finding]:
+    """Begin the finding of a program that runs on another unit: against `kept`, its operations as the engine would run them."""
+    unit = explain(program, target).unit
+    here = _ms(f"latency on the {unit}", costs(program), target, unit)
+    instead = _ms(name, kept, target, "Neural Engine")
+    what = f"{why} on the {unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
+    severity = _surely(here, instead)
+    return partial(Finding, failure=FAILURE, cause=ENGINE, severity=severity, what=what, evidence=(here, instead))
 
 
 def _ms(name: str, rows: Sequence[Cost], target: Target, unit: Unit) -> Evidence:

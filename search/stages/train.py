@@ -23,6 +23,7 @@ from coreml_pareto.objectives.preprocessing import Preprocessing
 from coreml_pareto.search.curves import GLANCE
 from coreml_pareto.search.data import DataSet, Split
 from coreml_pareto.search.data.augment import Policy, augment, default_policy, to_float
+from coreml_pareto.search.stages.allocator import keeping_memory
 from coreml_pareto.search.stages.checkpoint import restore, save
 from coreml_pareto.search.stages.device import pick_device
 from coreml_pareto.search.stages.inherit import inherit
@@ -230,7 +231,7 @@ class Training:
 
     def run(self) -> None:
         """Train to the end, from the last checkpoint if there is one."""
-        with _flushing_denormals():
+        with _flushing_denormals(), keeping_memory():
             self._run()
 
     def finish(self, facts: Mapping[str, object]) -> None:
