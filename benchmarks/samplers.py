@@ -7,9 +7,10 @@ Nothing is inherited and the gate is off, so that a cell costs and yields what t
 Judged is the hypervolume of test error (box 0 to 0.5), log10 bytes (4.5 to 7.5) and log10 MACs (5 to 9), the boxes of
 `search_efficiency.py`; and the same with log10 latency. Read is how much of what the whole table holds a sampler has
 after so many packages, and after so many seconds of one core, those of the sampler itself included; and where its curve
-lies on the average. A search ends with its trainings, or after the last of those seconds.
+lies on the average. A search ends with its trainings; one whose sampler is slow can be ended after the last of those seconds.
 
-    python benchmarks/samplers.py [--seeds 20] [--trainings 40] [--samplers auto gp]
+    python benchmarks/samplers.py [--seeds 20] [--trainings 40] [--samplers auto tpe nsga2 nsga3 random]
+    python benchmarks/samplers.py --samplers gp --until 1600
 
 Samplers that are left out keep the rows they have in the file, if those are of the same table, seeds and trainings.
 """
@@ -36,6 +37,7 @@ import torch
 from record import RESULTS, others, store
 from search_efficiency import AXES
 from trainings_table import NAME, plan_of
+from trainings_table import trainings as trainings_of
 
 from coreml_pareto.objectives.pareto import hypervolume
 from coreml_pareto.objectives.reading import Reading, Score, exact
@@ -60,14 +62,15 @@ UNITS = {"latency_ms": "ms", "size_bytes": "B", "memory_bytes": "B", "energy_mj"
 
 @final
 class Table:
-    """The rows by what they are asked with; in the search it stands for the laboratory."""
+    """The rows by what they are asked with; in the search it stands for the laboratory. A backbone can be left out."""
 
-    def __init__(self, rows: Sequence[Mapping[str, Any]], teacher_seconds: float) -> None:
-        self.rows = {row["digest"]: row for row in rows}
-        self.by_network = {row["network"]: row for row in rows}
-        self.teacher_seconds = teacher_seconds
-        self.space, self.data = plan_of().space(10), load_data("digits")
-        self.packages = sum(len(row["packages"]) for row in rows)
+    def __init__(self, rows: Sequence[Mapping[str, Any]], teacher_seconds: float, without: str = "") -> None:
+        self.without, self.teacher_seconds = without, teacher_seconds
+        self.space, self.data = plan_of(without=without).space(10), load_data("digits")
+        wanted = {training.digest for training in trainings_of(self.space)}
+        self.rows = {row["digest"]: row for row in rows if row["digest"] in wanted}
+        self.by_network = {row["network"]: row for row in self.rows.values()}
+        self.packages = sum(len(row["packages"]) for row in self.rows.values())
 
     def row(self, candidate: Candidate) -> Mapping[str, Any]:
         """Return the training of a candidate."""
@@ -120,7 +123,7 @@ def run(
     table: Table, sampler: str, seed: int, trainings: int, *, gated: bool = False, until: float = math.inf
 ) -> Course:
     """Search the table until so many trainings were begun, or so many seconds are over."""
-    plan = resolve(plan_of(sampler, seed, gate=gated), table.data, lambda line: None)
+    plan = resolve(plan_of(sampler, seed, gate=gated, without=table.without), table.data, lambda line: None)
     space = plan.space(len(table.data.classes))
     course, clock, taught = Course(), 0.0, False
     trained: dict[str, int] = {}
@@ -168,7 +171,7 @@ def evaluated(
     """Return how a candidate ends whose training has so many epochs, and how many it has then."""
     row, score = table.row(candidate), table.score(candidate)
     for done in range(epochs + 1, row["epochs"] + 1) if gate.active else ():
-        if stopped := gate.training(candidate, None, row["curve"][:done], seen.values()):
+        if stopped := gate.look(candidate, None, row["curve"][:done], seen.values()):
             return stopped, done
     static = {name: reading for name, reading in score.items() if name != "top1"}
     if spared := gate.package(candidate, static, seen.values()):
@@ -191,10 +194,10 @@ def volumes(points: Sequence[Point], axes: str) -> list[float]:
     return [hypervolume(table[: n + 1], corner) / box for n in range(len(table))]
 
 
-def load_table() -> tuple[Table, Mapping[str, Any]]:
+def load_table(without: str = "") -> tuple[Table, Mapping[str, Any]]:
     """Return the committed table and the file's content."""
     content = json.loads((RESULTS / f"{NAME}.json").read_text())
-    return Table(content["rows"], content["conditions"]["teacher_seconds"]), content
+    return Table(content["rows"], content["conditions"]["teacher_seconds"], without), content
 
 
 def whole_of(table: Table) -> dict[str, float]:
@@ -203,12 +206,12 @@ def whole_of(table: Table) -> dict[str, float]:
     return {axes: volumes(everything, axes)[-1] for axes in AXES}
 
 
-def judged(sampler: str, seed: int, trainings: int) -> dict[str, Any]:
+def judged(sampler: str, seed: int, trainings: int, until: float) -> dict[str, Any]:
     """Search the table once and return the figures."""
     torch.set_num_threads(1)
     table, _ = load_table()
     whole = whole_of(table)
-    points = run(table, sampler, seed, trainings, until=SECONDS[-1]).points
+    points = run(table, sampler, seed, trainings, until=until).points
     return {"sampler": sampler, "seed": seed} | {axes: read(points, axes, whole[axes]) for axes in AXES}
 
 
@@ -218,6 +221,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trainings", type=int, default=40)
     parser.add_argument("--samplers", nargs="+", default=list(SAMPLERS), choices=tuple(SAMPLERS))
+    parser.add_argument("--until", type=float, default=math.inf, help="seconds after which a search is ended")
     parser.add_argument("--workers", type=int, default=2, help="processes, each with one thread")
     asked = parser.parse_args()
     table, content = load_table()
@@ -229,21 +233,26 @@ def main() -> None:
     }
     for sampler in asked.samplers:
         with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
-            rows = list(pool.map(judged, repeat(sampler), range(asked.seeds), repeat(asked.trainings)))
+            rows = list(
+                pool.map(judged, repeat(sampler), range(asked.seeds), repeat(asked.trainings), repeat(asked.until))
+            )
         print_rows(rows)
         store("samplers", [*others("samplers", rows, ("sampler",), **conditions), *rows], **conditions)
 
 
 PACKAGES = (20, 40, 80, 160)
-SECONDS = (50, 100, 200, 400, 800)
+SECONDS = (100, 200, 400, 800, 1600)
 
 
 def read(points: Sequence[Point], axes: str, whole: float) -> dict[str, Any]:
-    """Return the share of the table's volume after so many packages, after so many seconds, and on the average of time."""
+    """Return the share of the table's volume after so many packages and seconds, and on the average of time.
+
+    It is None where a search had fewer packages.
+    """
     shares = [volume / whole for volume in volumes(points, axes)]
     known = [(point.seconds, share) for point, share in zip(points, shares, strict=True)]
     return {
-        "packages": [round(shares[min(n, len(shares)) - 1], 5) for n in PACKAGES],
+        "packages": [round(shares[n - 1], 5) if n <= len(shares) else None for n in PACKAGES],
         "seconds": [round(max((share for at, share in known if at <= limit), default=0.0), 5) for limit in SECONDS],
         "mean": round(_mean_share(known, SECONDS[-1]), 5),
     }
@@ -254,7 +263,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
     for axes in AXES:
         own = [row[axes] for row in rows]
         packages, seconds = (
-            " ".join(f"{statistics.median(at):.3f}" for at in zip(*(row[key] for row in own), strict=True))
+            " ".join(_median(at) for at in zip(*(row[key] for row in own), strict=True))
             for key in ("packages", "seconds")
         )
         means = [row["mean"] for row in own]
@@ -264,6 +273,11 @@ def print_rows(rows: Sequence[Mapping[str, Any]]) -> None:
             f"mean over time {statistics.mean(means):.4f} ± {error:.4f}",
             flush=True,
         )
+
+
+def _median(shares: Sequence[float | None]) -> str:
+    known = [share for share in shares if share is not None]
+    return f"{statistics.median(known):.3f}" if len(known) == len(shares) else "–"
 
 
 def _mean_share(known: Sequence[tuple[float, float]], until: float) -> float:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import shutil
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +38,17 @@ from coreml_pareto.spaces.space import Space, choose_from
 NAME = "trainings_table"
 
 
-def plan_of(sampler: str = "random", seed: int = 0, *, gate: bool = False) -> Plan:
-    """The study whose space the table holds, whole."""
+BACKBONES = ("mobilenetv2", "mobilenetv3_small", "mobilenetv4_conv_small", "efficientnet_lite0", "squeezenet1_1")
+
+
+def plan_of(sampler: str = "random", seed: int = 0, *, gate: bool = False, without: str = "") -> Plan:
+    """The study whose space the table holds, whole or without a backbone."""
     return load_plan(
         None,
         {
             "name": "table", "data": "digits",
             "networks": {
-                "backbones": [
-                    "mobilenetv2", "mobilenetv3_small", "mobilenetv4_conv_small", "efficientnet_lite0", "squeezenet1_1",
-                ],
+                "backbones": [name for name in BACKBONES if name != without],
                 "width": [0.35, 0.5, 0.75, 1.0], "resolution": [32], "pretrained": False,
             },
             "distillation": {
@@ -81,22 +84,21 @@ class _Silent:
     def packaged(self, known: object) -> None: ...
 
 
-_laboratory: Laboratory | None = None
-
-
-def _open(work: Path) -> None:
-    global _laboratory
+def _laboratory(store: Path) -> Laboratory:
     torch.set_num_threads(1)
     plan = plan_of()
-    data = load_data("digits", seed=plan.splits.seed)
-    _laboratory = open_laboratory(plan, data, Store(work), lambda teacher: None)
+    return open_laboratory(plan, load_data("digits", seed=plan.splits.seed), Store(store), lambda teacher: None)
 
 
-def _cell(fp16: Candidate) -> dict[str, Any]:
-    """Train one cell, package it in every compression, read the packages."""
-    laboratory = _laboratory
-    assert laboratory
-    space = plan_of().space(10)
+def _cell(work: Path, fp16: Candidate) -> dict[str, Any]:
+    """Train one cell, package it in every compression, read the packages.
+
+    Its store is its own, with the teacher in it: what another run had made before it was killed would cost nothing here.
+    """
+    store = work / fp16.digest
+    shutil.rmtree(store, ignore_errors=True)
+    shutil.copytree(work / TEACHER, store)
+    laboratory, space = _laboratory(store), plan_of().space(10)
     packages, clock = {}, time.process_time()
     teacher = laboratory.teacher(fp16.recipe, _Silent())
     trained = laboratory.trainer.train(fp16.network, fp16.recipe, lambda step: None, teacher)
@@ -112,18 +114,22 @@ def _cell(fp16: Candidate) -> dict[str, Any]:
     names = {"network": fp16.network.label, "teacher": fp16.recipe.teacher, "epochs": fp16.recipe.epochs}
     seconds = {"training": training, "packages": time.process_time() - clock}
     curve = [round(epoch["top1"], 4) for epoch in trained.record["history"]]
+    shutil.rmtree(store)
     return names | {"digest": fp16.digest, "seconds": seconds, "curve": curve, "packages": packages}
 
 
-def _taught(note: Path, laboratory: Laboratory, recipe: Recipe) -> float:
+def _taught(work: Path, recipe: Recipe) -> float:
     """Train the teacher before several processes need it; return the processor's seconds that this took."""
-    clock = time.process_time()
-    laboratory.teacher(recipe, _Silent())
+    note = work / "teacher.json"
     if not note.is_file():
+        shutil.rmtree(work / TEACHER, ignore_errors=True)
+        laboratory, clock = _laboratory(work / TEACHER), time.process_time()
+        laboratory.teacher(recipe, _Silent())
         note.write_text(json.dumps(time.process_time() - clock))
     return float(json.loads(note.read_text()))
 
 
+TEACHER = "teacher"
 _STATIC = ("latency_ms", "size_bytes", "memory_bytes", "energy_mj", "macs")
 
 
@@ -141,12 +147,10 @@ def main() -> None:
     known = {row["digest"] for row in rows}
     missing = [candidate for digest, candidate in wanted.items() if digest not in known]
     teacher = next(candidate.recipe for candidate in trainings(plan_of().space(10)) if candidate.recipe.teacher)
-    _open(asked.work / "store")
-    assert _laboratory
-    taught = _taught(asked.work / "teacher.json", _laboratory, teacher)
+    taught = _taught(asked.work, teacher)
     apart = multiprocessing.get_context("spawn")  # torch has threads by now
-    with ProcessPoolExecutor(asked.workers, apart, initializer=_open, initargs=(asked.work / "store",)) as pool:
-        for done, row in enumerate(pool.map(_cell, missing), 1):
+    with ProcessPoolExecutor(asked.workers, apart) as pool:
+        for done, row in enumerate(pool.map(_cell, repeat(asked.work), missing), 1):
             rows.append(row)
             with log.open("a") as file:
                 file.write(json.dumps(row) + "\n")

@@ -22,7 +22,7 @@ from coreml_pareto.objectives.accuracy import wilson
 from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.reading import Score, losses
 from coreml_pareto.search.config import Plan
-from coreml_pareto.search.curves import CONFIDENCE, Curve, reachable_top1
+from coreml_pareto.search.curves import CONFIDENCE, Curve, due, reachable_top1
 from coreml_pareto.search.lineage import TRAINING, same_training
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result, broken
@@ -66,6 +66,12 @@ class Gate:
         compresses = any(compression.scheme not in UNCOMPRESSED for compression in space.compressions)
         self._fine_tunes = compresses and any(space.fine_tune_epochs)
         self._potential: dict[str, tuple[Score, ...]] = {}
+
+    def look(
+        self, candidate: Candidate, parent: str | None, curve: Sequence[float], known: Iterable[Result]
+    ) -> Pruned | None:
+        """Return why a training need not go on, if it is looked at after these epochs (`curves.due`)."""
+        return self.training(candidate, parent, curve, known) if due(len(curve), candidate.recipe.epochs) else None
 
     def training(
         self, candidate: Candidate, parent: str | None, curve: Sequence[float], known: Iterable[Result]

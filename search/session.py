@@ -232,7 +232,7 @@ class _Session:
             return OutOfTime()
         if self.mender.busy or step.stage != "training" or step.done != len(step.curve):
             return None
-        pruned = self.gate.training(job.candidate, job.parent, step.curve, self.seen.values())
+        pruned = self.gate.look(job.candidate, job.parent, step.curve, self.seen.values())
         return Stopped(pruned) if pruned else None
 
     def _wait(self) -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import t
 
-from coreml_pareto.search.curves import CONFIDENCE, LEAST_CURVES, reachable_top1
+from coreml_pareto.search.curves import CONFIDENCE, LEAST_CURVES, LOOKS, due, reachable_top1
 
 SHARES = st.floats(0, 1)
 
@@ -30,7 +30,7 @@ def test_the_bound_is_a_prediction_interval_of_the_gains() -> None:
     """Curves that gain 1.0, 1.2, 1.4 and 1.6 in log-odds from the middle to the end; by the formula, by hand."""
     curves = [(_logistic(0.0), _logistic(gain)) for gain in (1.0, 1.2, 1.4, 1.6)]
     gains = np.array([1.0, 1.2, 1.4, 1.6])
-    most = 1.3 + t.ppf(CONFIDENCE, 3) * gains.std(ddof=1) * math.sqrt(1 + 1 / 4)
+    most = 1.3 + t.ppf(1 - (1 - CONFIDENCE) / len(LOOKS), 3) * gains.std(ddof=1) * math.sqrt(1 + 1 / 4)
     assert reachable_top1([_logistic(0.5)], 2, curves, 10**6) == pytest.approx(_logistic(0.5 + most), rel=1e-9)
 
 
@@ -48,14 +48,22 @@ def test_nothing_is_foretold_from_too_few_curves_or_too_early() -> None:
     assert reachable_top1([0.1, 0.1], 8, curves, 512) < 0.6
 
 
-def test_the_bound_holds_as_often_as_it_says() -> None:
-    """Of trainings drawn like those before them, at most about one in twenty ends above it."""
+def test_the_confidence_is_that_of_a_training_over_all_its_looks() -> None:
+    """Of trainings drawn like those before them, and that need exactly what they reach, at most one in twenty is stopped."""
     rng = np.random.default_rng(0)
-    above = 0
+    stopped = 0
     for _ in range(2000):
         curves, new = [_curve(rng) for _ in range(6)], _curve(rng)
-        above += new[-1] > reachable_top1(new[:5], 12, curves, 512)
-    assert 0.02 < above / 2000 < 0.08
+        looks = [done for done in range(1, 13) if due(done, 12)]
+        stopped += any(new[-1] > reachable_top1(new[:done], 12, curves, 512) for done in looks)
+    assert 0.02 < stopped / 2000 < 0.055
+
+
+def test_a_training_is_looked_at_three_times_and_never_at_its_end() -> None:
+    assert [done for done in range(1, 13) if due(done, 12)] == [3, 6, 9]
+    assert [done for done in range(1, 4) if due(done, 3)] == [1, 2]
+    assert not due(1, 1)
+    assert all(sum(due(done, epochs) for done in range(1, epochs + 1)) == 3 for epochs in range(4, 100))
 
 
 def test_curves_without_an_epoch_by_then_tell_nothing() -> None:
