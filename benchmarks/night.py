@@ -82,7 +82,7 @@ def main() -> None:
                 rows.append(row)
     reference = {"reference_seconds": round(bench.seconds, 1), "reference_trials": len(bench.reference)}
     rows = [
-        {**row, "seed": asked.seed, "date": time.strftime("%Y-%m-%d"), **reference}
+        {**row, "seed": asked.seed, **reference}
         for row in json.loads(json.dumps(rows).replace(str(bench.place), "FOLDER"))
     ]
     store("night", [*others("night", rows, ("trouble", "seed")), *rows])

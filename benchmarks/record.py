@@ -35,13 +35,17 @@ def store(name: str, rows: Sequence[object], **conditions: object) -> None:
 def others(
     name: str, rows: Sequence[Mapping[str, Any]], by: Sequence[str], **conditions: object
 ) -> list[dict[str, Any]]:
-    """Return stored rows that `rows` do not replace, by these of their fields; none if they were taken otherwise."""
+    """Return stored rows that `rows` do not replace, by these of their fields; none if they were taken otherwise.
+
+    Each keeps the date it was taken on: the file's is that of the latest.
+    """
     path = RESULTS / f"{name}.json"
     stored = json.loads(path.read_text()) if path.is_file() else {"conditions": {}, "rows": []}
     if any(stored["conditions"].get(key) != value for key, value in conditions.items()):
         return []
     new = {tuple(row[field] for field in by) for row in rows}
-    return [row for row in stored["rows"] if tuple(row[field] for field in by) not in new]
+    kept = (row for row in stored["rows"] if tuple(row[field] for field in by) not in new)
+    return [{"date": stored["conditions"]["date"], **row} for row in kept]
 
 
 def _processor() -> str:

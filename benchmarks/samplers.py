@@ -206,13 +206,13 @@ def whole_of(table: Table) -> dict[str, float]:
     return {axes: volumes(everything, axes)[-1] for axes in AXES}
 
 
-def judged(sampler: str, seed: int, trainings: int, until: float) -> dict[str, Any]:
-    """Search the table once and return the figures."""
+def judged(sampler: str, seed: int, trainings: int, until: float, whole: Mapping[str, float]) -> dict[str, Any]:
+    """Search the table once and return the figures, as shares of the whole table's volume."""
     torch.set_num_threads(1)
     table, _ = load_table()
-    whole = whole_of(table)
     points = run(table, sampler, seed, trainings, until=until).points
-    return {"sampler": sampler, "seed": seed} | {axes: read(points, axes, whole[axes]) for axes in AXES}
+    ended = {} if math.isinf(until) else {"ended_after": until}
+    return {"sampler": sampler, "seed": seed} | ended | {axes: read(points, axes, whole[axes]) for axes in AXES}
 
 
 def main() -> None:
@@ -233,9 +233,8 @@ def main() -> None:
     }
     for sampler in asked.samplers:
         with ProcessPoolExecutor(asked.workers, multiprocessing.get_context("spawn")) as pool:
-            rows = list(
-                pool.map(judged, repeat(sampler), range(asked.seeds), repeat(asked.trainings), repeat(asked.until))
-            )
+            common = map(repeat, (asked.trainings, asked.until, conditions["whole"]))
+            rows = list(pool.map(judged, repeat(sampler), range(asked.seeds), *common))
         print_rows(rows)
         store("samplers", [*others("samplers", rows, ("sampler",), **conditions), *rows], **conditions)
 

@@ -102,7 +102,8 @@ def peers(study: Path, folder: Path, minutes: float, seed: int, cores: Sequence[
     command = [sys.executable, str(HERE / "plain_optuna.py"), str(study), "--out", str(folder), "--seed", str(seed)]
     started = time.time()
     _run([*command, "--timeout", str(60 * minutes)], folder.with_suffix(".log"), cores)
-    rows = map(json.loads, (folder / "packages.jsonl").read_text().splitlines())
+    log = folder / "packages.jsonl"
+    rows = map(json.loads, log.read_text().splitlines() if log.is_file() else ())  # it may have come to none
     return [Package(row["at"] - started, folder / row["package"], row["resolution"]) for row in rows]
 
 
@@ -166,7 +167,7 @@ def compared(name: str, data: str, minutes: float, seed: int, images: int, work:
     for axes in AXES:
         curves = {who: curve(rows, axes) for who, rows in judged.items()}
         level, last = (curves[who][-1][1] if curves[who] else 0.0 for who in ("peer", "ours"))
-        at = reached(curves["ours"], level)
+        at = reached(curves["ours"], level) if level else None  # nothing is reached at once
         row[axes] = {
             "peer": level, "ours": last, "share_of_time": None if at is None else at / (60 * minutes),
             "curves": {who: [(round(t, 1), round(v, 5)) for t, v in rows] for who, rows in curves.items()},
@@ -207,10 +208,9 @@ def main() -> None:
             store(NAME, [*known, *rows], test_images="of the test split, the same for both")
             three = row["three"]
             share = three["share_of_time"]
-            told = "never" if share is None else f"after {share:.0%} of the time"
-            print(
-                f"{name}, seed {seed}: peer {three['peer']:.4f}, ours {three['ours']:.4f}, reached {told}", flush=True
-            )
+            told = "reached never" if share is None else f"reached after {share:.0%} of the time"
+            told = told if three["peer"] else "the peer has nothing to be reached"
+            print(f"{name}, seed {seed}: peer {three['peer']:.4f}, ours {three['ours']:.4f}, {told}", flush=True)
 
 
 if __name__ == "__main__":

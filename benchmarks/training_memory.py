@@ -69,7 +69,7 @@ def compared(backbone: str, width: float, side: int, *, repeats: int) -> dict[st
 
 
 def trained(backbone: str, width: float, side: int, kept: bool) -> dict[str, float]:
-    """Train for an epoch in this process; return its processor seconds and its peak of memory in bytes."""
+    """Train in this process; return its processor seconds and its peak of memory in bytes."""
     torch.set_num_threads(1)
     if not kept:
         train.keeping_memory = nullcontext

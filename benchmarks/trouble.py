@@ -187,7 +187,8 @@ def database_away(bench: Bench) -> dict[str, Any]:
     faults = [] if found == bench.reference else [f"{len(found)} trials, not those of the reference"]
     faults += [f"exit code {ended.code}: {ended.text[-400:]}"] if ended.code else []
     faults += [] if "does not answer" in ended.text and "answers again" in ended.text else ["it was not told"]
-    return {"trouble": trouble, "how": "went on", "faults": faults + broken(bench.place / "database")}
+    how = f"stopped: {_sentence(ended)}" if ended.code else "went on"
+    return {"trouble": trouble, "how": how, "faults": faults + broken(bench.place / "database")}
 
 
 def _row(bench: Bench, trouble: str, folder: Path, first: Ended, again: Callable[[Path], Ended]) -> dict[str, Any]:

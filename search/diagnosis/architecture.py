@@ -19,7 +19,7 @@ from typing import Final, final
 from coreml_pareto.objectives.devices import priors
 from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
-from coreml_pareto.objectives.explanation import explain
+from coreml_pareto.objectives.explanation import Explanation, explain
 from coreml_pareto.objectives.latency import unit_milliseconds
 from coreml_pareto.objectives.program import Cost, Program, costs
 from coreml_pareto.objectives.program.engine import kernel_sides
@@ -194,11 +194,11 @@ def _engine(
         return
     found = explain(program, target)
     if not runs_on_neural_engine(costs(program)):
-        finding: Finding | None = _in_single_precision(program, target, subject, trials, tries)
+        finding: Finding | None = _in_single_precision(program, target, found, subject, trials, tries)
     elif found.unit != "Neural Engine":
-        finding = _left(program, target, subject, trials, tries)
+        finding = _left(program, target, found, subject, trials, tries)
     else:
-        finding = _handed_over(program, target, subject, trials, tries)
+        finding = _handed_over(program, target, found, subject, trials, tries)
     if finding is not None:
         yield finding
     told = f"{subject}: operations and precision, as is reported of the Neural Engine"
@@ -206,28 +206,31 @@ def _engine(
 
 
 def _in_single_precision(
-    program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies
+    program: Program, target: Target, found: Explanation, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding:
     """Against the same operations in fp16 on the Neural Engine, whose bytes are counted as they are: too many."""
     half = [replace(cost, precision="fp16") for cost in costs(program)]
     why = "The program computes in fp32, which the Neural Engine does not: it runs"
     remedy = "Convert with compute precision fp16, and compare both on the same pictures."
-    found = _elsewhere(program, target, "latency in fp16 on the Neural Engine", half, why)
-    return found(subject=subject, trials=trials, remedy=remedy, command=tries.half)
+    begun = _elsewhere(program, target, found.unit, "latency in fp16 on the Neural Engine", half, why)
+    return begun(subject=subject, trials=trials, remedy=remedy, command=tries.half)
 
 
-def _left(program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies) -> Finding:
+def _left(
+    program: Program, target: Target, found: Explanation, subject: str, trials: tuple[int, ...], tries: Remedies
+) -> Finding:
     """Another unit is faster than going there and back: against an engine that ran all operations."""
-    names = explain(program, target).handed_over
+    names = found.handed_over
     kept = [replace(cost, off_engine="") for cost in costs(program)]
     why = f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run"
-    found = _elsewhere(program, target, "latency if the Neural Engine ran them", kept, why)
-    return found(subject=subject, trials=trials, remedy=_REPLACE, command=tries.look, layers=names[:NAMED])
+    begun = _elsewhere(program, target, found.unit, "latency if the Neural Engine ran them", kept, why)
+    return begun(subject=subject, trials=trials, remedy=_REPLACE, command=tries.look, layers=names[:NAMED])
 
 
-def _elsewhere(program: Program, target: Target, name: str, kept: Sequence[Cost], why: str) -> Callable[..., Finding]:
+def _elsewhere(
+    program: Program, target: Target, unit: Unit, name: str, kept: Sequence[Cost], why: str
+) -> Callable[..., Finding]:
     """Begin the finding of a program that runs on another unit: against `kept`, its operations as the engine would run them."""
-    unit = explain(program, target).unit
     here = _ms(f"latency on the {unit}", costs(program), target, unit)
     instead = _ms(name, kept, target, "Neural Engine")
     what = f"{why} on the {unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
@@ -246,10 +249,9 @@ def _surely(here: Evidence, instead: Evidence) -> Severity:
 
 
 def _handed_over(
-    program: Program, target: Target, subject: str, trials: tuple[int, ...], tries: Remedies
+    program: Program, target: Target, found: Explanation, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding | None:
     """The penalty of leaving the engine against the whole estimate, its interval from both; None where it is small."""
-    found = explain(program, target)
     if not found.handed_over:
         return None
     prior, (_, low, high) = priors.FALLBACK, unit_milliseconds(costs(program), target, "Neural Engine")

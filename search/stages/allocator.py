@@ -2,7 +2,7 @@
 
 A step of a training allocates its activations and frees them. glibc returns freed memory that lies on top of its heap, and
 every block above a threshold, to the system at once (mallopt(3)); the next step then gets the same memory page by page, each
-zeroed by the kernel. `benchmarks/training_memory.py` shows what that costs. Elsewhere than on glibc nothing is changed.
+zeroed by the kernel. `benchmarks/training_memory.py` measures what that costs. Elsewhere than on glibc nothing is changed.
 """
 
 from __future__ import annotations
