@@ -18,7 +18,7 @@ from coreml_pareto.objectives.devices.catalogue import Target
 from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.latency import Shares, unit_milliseconds, unit_shares
 from coreml_pareto.objectives.program import Cost, Program
-from coreml_pareto.objectives.program.costs import JOINING, running
+from coreml_pareto.objectives.program.costs import CONTROL_FLOW, JOINING, running
 from coreml_pareto.objectives.program.operations import elementwise, normalization, pooling, quantization, reduction
 from coreml_pareto.objectives.workload import ARITHMETIC, ARRANGING, handed_over
 
@@ -34,7 +34,7 @@ _BY_KIND: Final[Mapping[str, str]] = {
     **dict.fromkeys(quantization.ROWS, "quantisation and labels"),
     **dict.fromkeys(JOINING, "concatenation and cutting"),
     **dict.fromkeys(ARRANGING, "reshape, transpose, resize"),
-    **dict.fromkeys(("cond", "while_loop"), "control flow"),
+    **dict.fromkeys(CONTROL_FLOW, "control flow"),
 }
 
 

@@ -38,6 +38,7 @@ from coreml_pareto.objectives.devices.priors import Unit
 from coreml_pareto.objectives.devices.published import LOOP, STOPWATCHES, networks_on, published, stopwatch_of
 from coreml_pareto.objectives.latency_terms import TERMS, Parts, setting_of
 from coreml_pareto.objectives.program import Cost
+from coreml_pareto.objectives.program.costs import CONTROL_FLOW
 from coreml_pareto.objectives.reading import How, Reading
 from coreml_pareto.objectives.workload import (
     FUSED,
@@ -230,13 +231,18 @@ def _engine_assumptions(costs: Sequence[Cost], target: Target) -> dict[str, str]
     told = {
         "method": f"fit of {len(published())} published latencies; {known}",
         "stopwatch": STOPWATCHES[stopwatch_of(chip)],
-        "assumes": "every operation runs on the Neural Engine",
+        "assumes": f"every operation runs on the Neural Engine{_control_flow(costs)}",
     }
     if any(is_w8a8(cost) for cost in costs) and not gains_from_w8a8(target, "Neural Engine"):
         told["w8a8"] = f"no gain is published for the {chip}: counted as weight-only int8"
     if rows := off_engine(costs, target):
         told["assumes"] = f"the Neural Engine hands over {_reasons(rows)}: {priors.FALLBACK.value:g} ms are added"
     return told
+
+
+def _control_flow(costs: Iterable[Cost]) -> str:
+    kinds = Counter(cost.kind for cost in costs if cost.kind in CONTROL_FLOW)
+    return f", {_counted(kinds)} too: no time of control flow is published" if kinds else ""
 
 
 def _reasons(rows: Iterable[Cost]) -> str:

@@ -106,14 +106,14 @@ def forecast(workshop: Workshop, candidates: Sequence[Candidate], seeds: Sequenc
     """
     laboratory, every = workshop.laboratory, [with_seed(candidate, seed) for candidate in candidates for seed in seeds]
     lessons = {c.recipe.teacher: _lesson(laboratory, c.recipe) for c in every if c.recipe.teacher is not None}
-    known = {(c.network, c.recipe): _made(laboratory, c, lessons) for c in every}
+    known = {c.training: _made(laboratory, c, lessons) for c in every}
     untrained = [pair for pair, trained in known.items() if trained is None]
-    packages = [c for c in every if not _packaged(laboratory, known[c.network, c.recipe], c.compression)]
+    packages = [c for c in every if not _packaged(laboratory, known[c.training], c.compression)]
     untaught = [lesson for lesson in lessons.values() if lesson.made is None]
     clock = _Clock(workshop)
     seconds = [clock.training(network, recipe, lessons) for network, recipe in untrained]
     seconds += [clock.epochs(lesson.network, lesson.recipe.epochs) for lesson in untaught]
-    seconds += [clock.packaging(network) for network, _ in {(c.network, c.recipe): c for c in packages}]
+    seconds += [clock.packaging(network) for network, _ in {c.training: c for c in packages}]
     seconds += [clock.epochs(c.network, c.compression.fine_tune_epochs) for c in packages]
     return Forecast(len(untrained), len(untaught), len(packages), math.fsum(seconds))
 

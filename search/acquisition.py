@@ -28,7 +28,7 @@ from coreml_pareto.search.config import Plan
 from coreml_pareto.search.effort import WORK, effort
 from coreml_pareto.search.foresight import AT_BEST
 from coreml_pareto.search.gain import Box, Prospect
-from coreml_pareto.search.history import TOP1, History, key_of
+from coreml_pareto.search.history import TOP1, History
 from coreml_pareto.search.outcome import Infeasible
 from coreml_pareto.search.remaining import Remaining, first_students, seconds_left, seconds_of
 from coreml_pareto.search.run import Result, Run
@@ -48,6 +48,11 @@ NEAR: Final = 8
 """Of the front, the most balanced: their neighbours are considered."""
 MARGIN: Final = math.log(1.1)
 """By how much the box reaches beyond the worst that is known or offered, in logs."""
+USEFUL: Final = 0.5
+"""The top-1 below which nothing counts any more as soon as there is more, unless a limit says otherwise: such packages are
+wrong more often than right."""
+TEACHING: Final = 1 / 3
+"""Of the time that is left, what the training of a teacher may take: two thirds are for those that learn from it."""
 MEMORY: Final = OBJECTIVES["memory"].reading
 SIZE: Final = OBJECTIVES["size"].reading
 
@@ -185,8 +190,8 @@ class Acquisition:
             *drawn(low),
             *(candidate for candidate in drawn(high) if candidate.network.backbone not in trained),
         ]
-        taken = {*map(key_of, at_work), *history.ended}
-        return list({key: one for one in considered if (key := key_of(one)) not in taken}.values())
+        taken = {*(one.training for one in at_work), *history.ended}
+        return list({key: one for one in considered if (key := one.training) not in taken}.values())
 
     def _balanced_first(self, run: Run) -> list[Result]:
         """Return the front, the most balanced first."""
@@ -272,7 +277,8 @@ class Acquisition:
         own = own.reshape(len(members), len(self._axes))
         errors = np.array([1 - member.score[TOP1].value for member in members])
         everything = np.concatenate([own, *(offer.losses for offer in offers)])
-        worst = min(float(errors.max(initial=0.0)) or 1.0, 1 - self.plan.bounds.get(ACCURACY.name, 0.0))
+        least = self.plan.bounds.get(ACCURACY.name, USEFUL if (1 - errors > USEFUL).any() else 0.0)
+        worst = min(float(errors.max(initial=0.0)) or 1.0, 1 - least)
         box = Box(everything.min(axis=0), everything.max(axis=0) + MARGIN, worst, self.plan.search.seed)
         box.take(own, errors)
         return box
@@ -280,15 +286,17 @@ class Acquisition:
     def _effort(self, history: History, candidate: Candidate, work: float, remaining: Remaining) -> tuple[float, bool]:
         """Return the work that a training counts with, and whether there is time for all of it.
 
-        Of a teacher that is not trained yet it bears a share: others will learn from it, as many as there is time for.
+        Of a teacher that is not trained yet it bears a share: others will learn from it, as many as there is time for. One
+        that leaves too little time for that waits until nothing else is left.
         """
         name = candidate.recipe.teacher
         student, time = self._whole(candidate, work, new=False), remaining.effort(candidate.network.backbone)
         if name is None or name in history.teachers:
             return student, student <= time
         whole = self._whole(candidate, work, new=True)
-        shared = remaining.shared(time, student, whole - student)
-        return self._whole(candidate, work, new=True, shared=shared), whole <= time
+        teacher = whole - student
+        shared = remaining.shared(time, student, teacher)
+        return self._whole(candidate, work, new=True, shared=shared), whole <= time and teacher <= TEACHING * time
 
     def _whole(self, candidate: Candidate, work: float, *, new: bool, shared: float = 1.0) -> float:
         """Return the work of a training with its packages, and of its teacher's training, where that is new, a share."""

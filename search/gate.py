@@ -23,7 +23,7 @@ from coreml_pareto.objectives.catalogue import OBJECTIVES, Objective, select
 from coreml_pareto.objectives.reading import Score, losses
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.curves import CONFIDENCE, Curve, due, reachable_top1
-from coreml_pareto.search.lineage import TRAINING, same_training
+from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result, broken
 from coreml_pareto.search.trial import Laboratory
@@ -104,7 +104,7 @@ class Gate:
         siblings = [
             result.outcome
             for result in results
-            if isinstance(result.outcome, Scored) and same_training(result.candidate, candidate)
+            if isinstance(result.outcome, Scored) and result.candidate.training == candidate.training
         ]
         if not self.active or not siblings or candidate.compression.fine_tune_epochs:
             return None

@@ -15,6 +15,7 @@ from coreml_pareto.spaces.candidate import Candidate, Network, Recipe
 from coreml_pareto.spaces.space import Space
 
 Key = tuple[Network, Recipe]
+"""What tells trainings apart: `Candidate.training`."""
 TOP1 = OBJECTIVES["accuracy"].reading
 
 
@@ -33,11 +34,11 @@ class History:
         self._failed: set[Key] = set()
         for result in results:
             if isinstance(result.outcome, Scored):
-                self.packages.setdefault(key_of(result.candidate), []).append(result)
+                self.packages.setdefault(result.candidate.training, []).append(result)
             elif isinstance(result.outcome, Pruned) and result.outcome.curve:
-                self._stopped[key_of(result.candidate)] = result
+                self._stopped[result.candidate.training] = result
             elif isinstance(result.outcome, Failed):
-                self._failed.add(key_of(result.candidate))
+                self._failed.add(result.candidate.training)
         for own in self.packages.values():
             own.sort(key=_top1, reverse=True)
 
@@ -67,7 +68,7 @@ class History:
 
     def new(self, candidate: Candidate) -> bool:
         """Whether a candidate's training has not ended."""
-        return key_of(candidate) not in self.ended
+        return candidate.training not in self.ended
 
     @cached_property
     def teachers(self) -> frozenset[str]:
@@ -112,11 +113,6 @@ class History:
             for r in firsts
             if isinstance(r.outcome, Scored) and TRAINING in r.outcome.provenance
         }
-
-
-def key_of(candidate: Candidate) -> Key:
-    """Return what tells trainings apart."""
-    return candidate.network, candidate.recipe
 
 
 def _top1(result: Result) -> float:

@@ -25,7 +25,7 @@ def parent_of(candidate: Candidate, results: Iterable[Result]) -> str | None:
     """
     network, known = candidate.network, tuple(results)
     for result in known:
-        if same_training(result.candidate, candidate) and not isinstance(result.outcome, Infeasible):
+        if result.candidate.training == candidate.training and not isinstance(result.outcome, Infeasible):
             return result.parent
     related = [
         result
@@ -38,11 +38,6 @@ def parent_of(candidate: Candidate, results: Iterable[Result]) -> str | None:
     nearest = min(related, key=lambda result: (*_distance(candidate, result.candidate), -_top1(result), -result.trial))
     assert isinstance(nearest.outcome, Scored)
     return nearest.outcome.provenance[TRAINING]
-
-
-def same_training(a: Candidate, b: Candidate) -> bool:
-    """Whether two candidates differ in their compression at most."""
-    return a.network == b.network and a.recipe == b.recipe
 
 
 def _distance(child: Candidate, parent: Candidate) -> tuple[int, float]:

@@ -25,8 +25,7 @@ from coreml_pareto.search.acquisition import Acquisition
 from coreml_pareto.search.choose import front
 from coreml_pareto.search.config import AUTO, Plan
 from coreml_pareto.search.gate import Gate
-from coreml_pareto.search.history import Key, key_of
-from coreml_pareto.search.lineage import same_training
+from coreml_pareto.search.history import Key
 from coreml_pareto.search.origin import Lesson, Origin
 from coreml_pareto.search.outcome import Pruned, Scored
 from coreml_pareto.search.run import Result, Run
@@ -117,14 +116,14 @@ class Proposals:
 
     def _packages(self) -> Mapping[Key, int]:
         """How many packages of each training are scored."""
-        return Counter(key_of(r.candidate) for r in self.seen.values() if isinstance(r.outcome, Scored))
+        return Counter(r.candidate.training for r in self.seen.values() if isinstance(r.outcome, Scored))
 
     def _may_win(self, result: Result, packages: Mapping[Key, int]) -> bool:
         """Whether the gate stopped a candidate that it would let go on now; of a spared package readings are known."""
         if not isinstance(result.outcome, Pruned):
             return False
         if result.outcome.score:
-            return self._no_longer_spared(result, result.outcome.score, packages.get(key_of(result.candidate), 0))
+            return self._no_longer_spared(result, result.outcome.score, packages.get(result.candidate.training, 0))
         curve = result.outcome.curve
         return bool(curve) and self.gate.training(result.candidate, result.parent, curve, self.seen.values()) is None
 
@@ -174,7 +173,7 @@ class Proposals:
     def _further(self, result: Result) -> list[Candidate]:
         """Return other compressions of a network just trained, that were not tried; none where its training was done."""
         candidate, others = result.candidate, (r for r in self.seen.values() if r.trial != result.trial)
-        done = any(same_training(candidate, r.candidate) and isinstance(r.outcome, Scored) for r in others)
+        done = any(candidate.training == r.candidate.training and isinstance(r.outcome, Scored) for r in others)
         if not isinstance(result.outcome, Scored) or done:
             return []
         kinds = (c for c in self.space.compressions if spell(c) != spell(candidate.compression))

@@ -17,7 +17,7 @@ from typing import Final, final
 
 from coreml_pareto.search.config import Plan
 from coreml_pareto.search.effort import SHARED
-from coreml_pareto.search.history import Key, key_of
+from coreml_pareto.search.history import Key
 from coreml_pareto.search.outcome import Infeasible, Scored
 from coreml_pareto.search.run import Result
 
@@ -70,7 +70,7 @@ def seconds_of(results: Iterable[Result]) -> dict[Key, float]:
     """
     trials, trained = dict[Key, float](), dict[Key, float]()
     for result in results:
-        key = key_of(result.candidate)
+        key = result.candidate.training
         trials[key] = trials.get(key, 0.0) + result.seconds
         if isinstance(result.outcome, Scored):
             trained[key] = float(result.outcome.provenance.get(TRAINED, 0.0))
@@ -83,5 +83,5 @@ def first_students(results: Iterable[Result]) -> dict[str, Key]:
     for result in results:
         name = result.candidate.recipe.teacher
         if name is not None and not isinstance(result.outcome, Infeasible):
-            found.setdefault(name, key_of(result.candidate))
+            found.setdefault(name, result.candidate.training)
     return found

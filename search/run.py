@@ -49,11 +49,6 @@ class Result:
         """The readings of a scored trial; empty for all others."""
         return self.outcome.score if isinstance(self.outcome, Scored) else {}
 
-    @property
-    def training(self) -> tuple[str, str]:
-        """What tells its training from others: the digests of network and recipe."""
-        return self.candidate.network.digest, self.candidate.recipe.digest
-
 
 @final
 @dataclass(frozen=True)
@@ -89,7 +84,7 @@ class Run:
     @property
     def trainings(self) -> int:
         """How many networks were trained for the packages."""
-        return len({result.training for result in self.scored()})
+        return len({result.candidate.training for result in self.scored()})
 
 
 def broken(score: Mapping[str, Reading], limits: Mapping[str, float], *, strict: bool = False) -> tuple[str, ...]:

@@ -70,7 +70,7 @@ class Standing:
         self.front: Sequence[Result] = choose.front(run)
         self.volume = Volume(run.objectives, first) if first else None
         self._run = replace(run, results=())
-        self._trained = {result.training for result in run.scored()}
+        self._trained = {result.candidate.training for result in run.scored()}
         for result in run.scored()[:1]:
             self._found(result)
 
@@ -79,7 +79,7 @@ class Standing:
         self.counts[kind(result.outcome)] += 1
         if not result.score:
             return False
-        self._trained.add(result.training)
+        self._trained.add(result.candidate.training)
         self._found(result)
         before = [kept.trial for kept in self.front]
         self.front = choose.front(replace(self._run, results=(*self.front, result)))

@@ -51,13 +51,13 @@ from coreml_pareto.search.run import Result, Run
 from coreml_pareto.search.rungs import RungSampler
 from coreml_pareto.search.samplers import SAMPLERS, unexcited
 from coreml_pareto.search.seeds import repetitions
-from coreml_pareto.search.storage.machine import holder_in
+from coreml_pareto.search.storage.machine import FOUNDER, holder_in
 from coreml_pareto.search.storage.opening import opened
 from coreml_pareto.search.store.files import sync
 from coreml_pareto.search.terms import study_after, terms_of, with_terms
 from coreml_pareto.search.tested import Look, test_readings
 from coreml_pareto.search.tested import looks as looks_of
-from coreml_pareto.search.told import AGAIN, LOST, attributes_of, once, outcome_in, result_of, value_of
+from coreml_pareto.search.told import AGAIN, LOST, attributes_of, is_lost, once, outcome_in, result_of, value_of
 from coreml_pareto.spaces.candidate import Candidate, digest_of
 from coreml_pareto.spaces.errors import UserError
 from coreml_pareto.spaces.space import Knob, Space, choose_from
@@ -162,11 +162,10 @@ class Study:
             if several and not in_line and "candidate" in trial.user_attrs:
                 self._study._storage.set_trial_system_attr(trial._trial_id, FIXED, trial.params)
                 in_line = True
-            if in_line:
-                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
-            else:
+            if not in_line:
                 self._study._storage.set_trial_user_attr(trial._trial_id, INTERRUPTED, True)
-                self._study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+            state = TrialState.WAITING if in_line else TrialState.FAIL
+            self._study._storage.set_trial_state_values(trial._trial_id, state)
         return len(stale)
 
     def enqueue(self, candidate: Candidate) -> None:
@@ -181,11 +180,12 @@ class Study:
     def ask(self, rung: Callable[[str], int] = lambda backbone: 0) -> Asked:
         """Return the next candidate to evaluate; on which rung a backbone's new networks are trained, `rung` says.
 
-        Optuna's TPE keeps away from those that are at work ("constant liar"). A trial that other machines take for dead
-        while it is drawn is theirs, and another one is asked.
+        Who began a shared study draws as a search alone, each other machine apart. Optuna's TPE keeps away from those at
+        work ("constant liar"). A trial that others take for dead while it is drawn is theirs, and another one is asked.
         """
+        own = [] if self._study.user_attrs.get(FOUNDER, "") == self.machine else [self.machine]
         while True:
-            drawn = [self.plan.search.seed, self.told() + len(self._running()), *filter(None, [self.machine])]
+            drawn = [self.plan.search.seed, self.told() + len(self._running()), *own]
             seed = int(digest_of(drawn)[:8], 16)
             with suppress(UpdateFinishedTrialError), unexcited():
                 self._study.sampler = RungSampler(SAMPLERS[self.plan.search.sampler](seed), self.space, rung)
@@ -284,8 +284,8 @@ class Study:
         self._study = after
 
     def told(self) -> int:
-        """Return the number of trials told, repetitions included: each needs a new draw."""
-        return len(self._told())
+        """Return the number of trials told, repetitions included: each needs a new draw. What was lost is asked again."""
+        return sum(not is_lost(trial) for trial in self._told())
 
     def repeated(self) -> tuple[Candidate, ...]:
         """Return the candidates told since the last new one: repetitions all, the latest first."""

@@ -56,14 +56,18 @@ def attributes_of(outcome: Outcome, folder: Path) -> dict[str, Any]:
             assert_never(outcome)
 
 
+def is_lost(trial: FrozenTrial) -> bool:
+    """Whether a trial was lost with its machine; one that was told at the same moment was not."""
+    return trial.state == TrialState.FAIL and LOST in trial.user_attrs
+
+
 def result_of(trial: FrozenTrial, folder: Path, test: Reading | None, repeated: Mapping[int, Reading]) -> Result:
     """Return a told trial as a result; one that was lost has failed, whatever else was half told of it."""
     attributes = trial.user_attrs
-    lost = trial.state == TrialState.FAIL and LOST in attributes
     return Result(
         trial=trial.number,
         candidate=Candidate.model_validate(attributes["candidate"]),
-        outcome=Failed(MACHINE_STAGE, attributes[LOST]) if lost else outcome_in(attributes, folder),
+        outcome=Failed(MACHINE_STAGE, attributes[LOST]) if is_lost(trial) else outcome_in(attributes, folder),
         test_top1=test,
         seconds=float(attributes.get("seconds", 0.0)),
         parent=attributes.get("parent"),

@@ -125,3 +125,8 @@ class Candidate(Record):
     network: Network
     recipe: Recipe
     compression: Compression
+
+    @property
+    def training(self) -> tuple[Network, Recipe]:
+        """What is trained: candidates that differ in their compression alone share it."""
+        return self.network, self.recipe

@@ -48,6 +48,7 @@ JOINING = frozenset({"concat", "split", "slice_by_index", "slice_by_size", "stac
 UNKNOWN_OPERATION: Final = "unknown operation"
 """Note of a row that is priced by its bytes."""
 BRANCHES: Final = "cond"
+CONTROL_FLOW: Final = (BRANCHES, "while_loop")
 _NO_PRODUCTS: Final = frozenset(
     {
         "affine", "band_part", "batch_to_space", "coreml_update_state", "crop", "crop_resize", "fill", "gather_along_axis",

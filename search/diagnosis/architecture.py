@@ -11,9 +11,8 @@ estimates with their 80 % intervals, and only a share whose lower end is above T
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final, final
 
 from coreml_pareto.objectives.devices import priors
@@ -210,10 +209,19 @@ def _in_single_precision(
 ) -> Finding:
     """Against the same operations in fp16 on the Neural Engine, whose bytes are counted as they are: too many."""
     half = [replace(cost, precision="fp16") for cost in costs(program)]
-    why = "The program computes in fp32, which the Neural Engine does not: it runs"
-    remedy = "Convert with compute precision fp16, and compare both on the same pictures."
-    begun = _elsewhere(program, target, found.unit, "latency in fp16 on the Neural Engine", half, why)
-    return begun(subject=subject, trials=trials, remedy=remedy, command=tries.half)
+    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
+    instead = _ms("latency in fp16 on the Neural Engine", half, target, "Neural Engine")
+    return Finding(
+        failure=FAILURE,
+        cause=ENGINE,
+        severity=_surely(here, instead),
+        subject=subject,
+        trials=trials,
+        what=f"The program computes in fp32, which the Neural Engine does not: it runs {_told(found.unit, here, instead)}",
+        evidence=(here, instead),
+        remedy="Convert with compute precision fp16, and compare both on the same pictures.",
+        command=tries.half,
+    )
 
 
 def _left(
@@ -222,20 +230,27 @@ def _left(
     """Another unit is faster than going there and back: against an engine that ran all operations."""
     names = found.handed_over
     kept = [replace(cost, off_engine="") for cost in costs(program)]
-    why = f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run"
-    begun = _elsewhere(program, target, found.unit, "latency if the Neural Engine ran them", kept, why)
-    return begun(subject=subject, trials=trials, remedy=_REPLACE, command=tries.look, layers=names[:NAMED])
+    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
+    instead = _ms("latency if the Neural Engine ran them", kept, target, "Neural Engine")
+    return Finding(
+        failure=FAILURE,
+        cause=ENGINE,
+        severity=_surely(here, instead),
+        subject=subject,
+        trials=trials,
+        what=(
+            f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run "
+            f"{_told(found.unit, here, instead)}"
+        ),
+        evidence=(here, instead),
+        remedy=_REPLACE,
+        command=tries.look,
+        layers=names[:NAMED],
+    )
 
 
-def _elsewhere(
-    program: Program, target: Target, unit: Unit, name: str, kept: Sequence[Cost], why: str
-) -> Callable[..., Finding]:
-    """Begin the finding of a program that runs on another unit: against `kept`, its operations as the engine would run them."""
-    here = _ms(f"latency on the {unit}", costs(program), target, unit)
-    instead = _ms(name, kept, target, "Neural Engine")
-    what = f"{why} on the {unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
-    severity = _surely(here, instead)
-    return partial(Finding, failure=FAILURE, cause=ENGINE, severity=severity, what=what, evidence=(here, instead))
+def _told(unit: Unit, here: Evidence, instead: Evidence) -> str:
+    return f"on the {unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
 
 
 def _ms(name: str, rows: Sequence[Cost], target: Target, unit: Unit) -> Evidence:

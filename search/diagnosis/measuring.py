@@ -21,7 +21,6 @@ from coreml_pareto.search.data.augment import to_float
 from coreml_pareto.search.diagnosis import quantization
 from coreml_pareto.search.diagnosis.case import Case, Measured, Past, Softness, uncompressed
 from coreml_pareto.search.diagnosis.finding import Finding
-from coreml_pareto.search.lineage import same_training
 from coreml_pareto.search.outcome import Scored
 from coreml_pareto.search.record import STORE
 from coreml_pareto.search.run import Result
@@ -116,7 +115,7 @@ def _layers(case: Case, data: DataSet, tell: Tell) -> Iterable[tuple[int, tuple[
     by_trial = {result.trial: result for result in case.packages}
     for finding in findings[:MOST]:
         result = by_trial[finding.trials[0]]
-        plain = uncompressed(tuple(r for r in case.packages if same_training(r.candidate, result.candidate)))
+        plain = uncompressed(tuple(r for r in case.packages if r.candidate.training == result.candidate.training))
         compression = result.candidate.compression
         if plain is None or not isinstance(plain.outcome, Scored) or not plain.outcome.package.is_dir():
             continue

@@ -23,7 +23,7 @@ from coreml_pareto.objectives.catalogue import select
 from coreml_pareto.search.config import Plan, dump_plan
 from coreml_pareto.search.record import PLAN, REQUEST
 from coreml_pareto.search.storage.address import Address
-from coreml_pareto.search.storage.machine import holder
+from coreml_pareto.search.storage.machine import FOUNDER, holder
 from coreml_pareto.search.storage.opening import open_storage, opened
 from coreml_pareto.search.store import write_atomically
 from coreml_pareto.spaces.errors import UserError
@@ -67,10 +67,10 @@ def begin(plan: Plan, folder: Path, tell: Tell) -> tuple[Plan, BaseStorage | Non
     """
     if plan.storage is None:
         return plan, None
-    holder(folder)
+    machine = holder(folder)["machine"]
     storage = open_storage(plan.storage, plan.search.patience_seconds, tell)
     request = json.loads((folder / REQUEST).read_text("utf-8"))
-    made, study = _made(storage, plan)
+    made, study = _made(storage, plan, machine)
     until = time.monotonic() + (0.0 if made else MOMENT)
     while RESOLVED not in study.user_attrs and time.monotonic() < until:
         time.sleep(0.2)
@@ -82,7 +82,7 @@ def begin(plan: Plan, folder: Path, tell: Tell) -> tuple[Plan, BaseStorage | Non
     return common, storage
 
 
-def _made(storage: BaseStorage, plan: Plan) -> tuple[bool, optuna.Study]:
+def _made(storage: BaseStorage, plan: Plan, machine: str) -> tuple[bool, optuna.Study]:
     """Make the study, or find it where it is made; tell whether it was made here."""
     objectives = select(plan.objectives)
     directions = [row.direction for row in objectives]
@@ -93,6 +93,7 @@ def _made(storage: BaseStorage, plan: Plan) -> tuple[bool, optuna.Study]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         study.set_metric_names([row.reading for row in objectives])
+    study.set_user_attr(FOUNDER, machine)
     return True, study
 
 

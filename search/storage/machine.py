@@ -13,6 +13,9 @@ from uuid import uuid4
 from coreml_pareto.search.record import MACHINE
 from coreml_pareto.search.store import write_atomically
 
+FOUNDER = "founder"
+"""A fact of a study: the machine that began it."""
+
 
 def host() -> str:
     """Return this machine's name in the network."""

@@ -30,7 +30,7 @@ from coreml_pareto.search.storage.lease import LEASE, Keeper
 from coreml_pareto.search.storage.machine import holder as holder_of
 from coreml_pareto.search.storage.patience import impatient
 from coreml_pareto.search.study import FIXED, INTERRUPTED, Asked, Study
-from coreml_pareto.search.told import AGAIN, LOST, MACHINE_STAGE
+from coreml_pareto.search.told import AGAIN, LOST, MACHINE_STAGE, is_lost
 from coreml_pareto.spaces.candidate import Candidate
 from coreml_pareto.spaces.space import choose_from
 
@@ -240,8 +240,8 @@ class Peers:
     def _attempt_before(self, asked: Asked) -> FrozenTrial | None:
         """Return the latest trial of a candidate that was lost, heard of already or not."""
         wanted = asked.trial.user_attrs["candidate"]
-        ended = (t for t in reversed(self.study._told()) if t.state == TrialState.FAIL and LOST in t.user_attrs)
-        return next((trial for trial in ended if trial.user_attrs["candidate"] == wanted), None)
+        lost = filter(is_lost, reversed(self.study._told()))
+        return next((trial for trial in lost if trial.user_attrs["candidate"] == wanted), None)
 
     def told(self, asked: Asked, number: int) -> None:
         self._keeper.drop(asked.trial._trial_id)

@@ -403,6 +403,14 @@ def test_operations_off_the_neural_engine_are_named_and_cost_the_published_penal
     assert "hands over 2 × gathering (gather)" in there.conditions["assumes"]
 
 
+def test_that_control_flow_runs_on_the_neural_engine_is_told_as_assumed() -> None:
+    flow = [dataclasses.replace(GATHER, kind=kind, off_engine="") for kind in ("cond", "cond", "while_loop")]
+    there = latency([conv(10**10, 10**6, 16, 10**6), *flow], Target(PHONE, 17))["latency_ms"]
+    assert there.conditions["assumes"] == (
+        "every operation runs on the Neural Engine, 2 × cond, 1 × while_loop too: no time of control flow is published"
+    )
+
+
 @pytest.mark.parametrize(("units", "unit"), [("ALL", "CPU"), ("CPU_AND_NE", "CPU")])
 def test_a_small_program_stays_off_the_neural_engine_rather_than_be_handed_over(units: ComputeUnits, unit: str) -> None:
     costs, target = [conv(10**7, 10**4, 16, 10**5), GATHER], Target(PHONE, 17, units)

@@ -13,13 +13,14 @@ from coreml_pareto.objectives.catalogue import select
 from coreml_pareto.objectives.reading import Reading, Score, exact
 from coreml_pareto.search.acquisition import Acquisition, Images
 from coreml_pareto.search.config import Plan, load_plan
-from coreml_pareto.search.history import History, key_of
+from coreml_pareto.search.history import History
 from coreml_pareto.search.lineage import TRAINING
 from coreml_pareto.search.outcome import Failed, Infeasible, Outcome, Pruned, Scored
 from coreml_pareto.search.remaining import Remaining
 from coreml_pareto.search.run import Result, Run
 from coreml_pareto.spaces.candidate import Candidate, Compression, Network
 from coreml_pareto.spaces.compression import spell
+from coreml_pareto.spaces.counts import count
 from coreml_pareto.spaces.space import Space, choose_from
 
 IMAGES = Images(training=1000, validation=500)
@@ -113,7 +114,7 @@ def test_what_ended_failed_or_is_at_work_is_not_chosen(known: Any) -> None:
         chosen = acquisition.best(run_of(plan, rows), at_work)
         if chosen is None:
             break
-        assert key_of(chosen) not in {key_of(candidate) for candidate, _ in rows} | {key_of(c) for c in at_work}
+        assert chosen.training not in {candidate.training for candidate, _ in rows} | {c.training for c in at_work}
         match number % 4:
             case 0:
                 rows += both(world, space, chosen, 0.8)
@@ -188,7 +189,7 @@ def test_what_is_expected_of_the_work_in_progress_is_not_wanted_twice(known: Any
         chosen = acquisition.best(run, at_work)
         assert chosen is not None
         at_work.append(chosen)
-    assert len({key_of(candidate) for candidate in at_work}) == 4
+    assert len({candidate.training for candidate in at_work}) == 4
 
 
 def test_without_accuracy_among_the_objectives_the_sampler_draws() -> None:
@@ -315,3 +316,40 @@ def test_an_untrained_teacher_needs_its_time_too(known: Any) -> None:
     assert Acquisition(plan, space, world, IMAGES).in_time(
         run, candidate_of(space, teacher="mobilenetv3_large", width=0.5)
     )
+
+
+def test_a_new_teacher_leaves_two_thirds_of_the_time_to_those_that_learn_from_it(
+    known: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, world, _, plain = known
+    rows = [(result.candidate, result.outcome) for result in plain.results]
+    plan, run = timed(rows, 10.0, 60.0, "mobilenetv3_large")
+    space = plan.space(10)
+    taught = candidate_of(space, teacher="mobilenetv3_large")
+    acquisition = Acquisition(plan, space, world, IMAGES)
+    whole, student = (acquisition._whole(taught, count(taught.network).macs, new=new) for new in (True, False))
+    least = 3 * (whole - student)
+    assert whole < 0.9 * least  # so both of these times would do for the student and its teacher
+    for time, begun in ((0.99 * least, False), (1.01 * least, True)):
+        remaining = Remaining(time, {"mobilenetv2": [1.0]})
+        monkeypatch.setattr(acquisition, "_remaining", lambda *_, now=remaining: now)
+        assert acquisition.in_time(run, taught) is begun
+
+
+@pytest.mark.parametrize(
+    ("large", "small", "limits", "error"),
+    [
+        (0.7, 0.4, {}, 0.5),  # wrong more often than right
+        (0.7, 0.6, {}, 0.4),  # the worst of the front
+        (0.48, 0.4, {}, 0.6),  # nothing better is known
+        (0.7, 0.4, {"accuracy": "30%"}, 0.6),  # asked for
+        (0.7, 0.4, {"accuracy": "65%"}, 0.3),  # the small one breaks the limit, and is not on the front
+    ],
+)
+def test_what_is_wrong_more_often_than_right_counts_for_nothing_once_there_is_better(
+    large: float, small: float, limits: dict[str, str], error: float
+) -> None:
+    plan, world = plan_with(limits=limits), World()
+    space = plan.space(10)
+    rows = both(world, space, candidate_of(space, width=1.0), large) + both(world, space, candidate_of(space), small)
+    assert Acquisition(plan, space, world, IMAGES)._box(run_of(plan, rows), ()).error == pytest.approx(error)

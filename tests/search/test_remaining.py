@@ -11,7 +11,6 @@ import pytest
 
 from coreml_pareto.search.config import Plan, load_plan
 from coreml_pareto.search.effort import SHARED
-from coreml_pareto.search.history import key_of
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
 from coreml_pareto.search.remaining import Remaining, first_students, seconds_left, seconds_of
 from coreml_pareto.search.run import Result
@@ -45,7 +44,7 @@ def test_a_training_takes_what_its_trials_took_or_what_it_says_itself(result_at:
     package = replace(took(result_at(2, POINT), 7.0, 40.0), candidate=first.candidate)
     failed = replace(result_at(3, POINT), outcome=Failed("training", "no number"), seconds=9.0)
     found = seconds_of([first, other, package, failed])
-    assert found == {key_of(first.candidate): 57.0, key_of(other.candidate): 300.0}
+    assert found == {first.candidate.training: 57.0, other.candidate.training: 300.0}
 
 
 def test_a_teacher_is_trained_for_the_first_student_that_is_trained(result_at: ResultAt) -> None:
@@ -56,7 +55,7 @@ def test_a_teacher_is_trained_for_the_first_student_that_is_trained(result_at: R
 
     refused = replace(student(0), outcome=Infeasible(("size",), {}))
     results = [result_at(9, POINT), refused, student(1), student(2)]
-    assert first_students(results) == {"mobilenetv3_large": key_of(results[2].candidate)}
+    assert first_students(results) == {"mobilenetv3_large": results[2].candidate.training}
 
 
 def test_the_pace_is_that_of_the_backbone_or_of_all() -> None:

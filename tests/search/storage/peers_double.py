@@ -83,8 +83,7 @@ def join(folder: Path, storage: Any, plan: Plan) -> Machine:
     folder.mkdir(exist_ok=True)
     (folder / PLAN).write_text(dump_plan(plan))
     (folder / REQUEST).write_text("{}")
-    agreement.holder(folder)
-    agreement._made(storage, plan)
+    agreement._made(storage, plan, agreement.holder(folder)["machine"])
     return Machine(folder, Study(folder, plan, plan.space(10), storage=storage))
 
 

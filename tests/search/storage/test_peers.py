@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import TrialState
-from peers_double import SCORE, Clock, Machine, silence
+from peers_double import SCORE, SECTIONS, Clock, Machine, silence
 
 from coreml_pareto.objectives.reading import exact
+from coreml_pareto.search.config import load_plan
 from coreml_pareto.search.outcome import Failed, Infeasible, Scored
 from coreml_pareto.search.run import Result
 from coreml_pareto.search.storage.lease import LEASE
 from coreml_pareto.search.storage.peers import ASIDE, RETRIES, Peers
-from coreml_pareto.search.study import INTERRUPTED
+from coreml_pareto.search.study import INTERRUPTED, Study
 from coreml_pareto.search.told import AGAIN, LOST, MACHINE_STAGE
 from coreml_pareto.spaces.candidate import Candidate
 
@@ -38,9 +40,36 @@ def test_what_one_tells_the_other_hears_once(machines: Callable[[str], Machine])
     assert set(machines("c").seen) == {asked.candidate.digest}
 
 
-def test_two_draw_differently_from_the_same_study(machines: Callable[[str], Machine]) -> None:
+def _asked_alone(folder: Path, trials: int) -> list[Candidate]:
+    """What a search with a storage of its own asks."""
+    plan, found = load_plan(None, SECTIONS), []
+    study = Study(folder, plan, plan.space(10))
+    for _ in range(trials):
+        asked = study.ask()
+        study.tell(asked, Scored(SCORE, folder / "m.mlpackage", {}), 1.0)
+        found.append(asked.candidate)
+    return found
+
+
+def test_two_draw_differently_from_the_same_study(machines: Callable[[str], Machine], tmp_path: Path) -> None:
     a, b = machines("a"), machines("b")
     assert a.study.machine != b.study.machine and a.study.machine
+    b.study.machine = "b"  # a name drawn at random might ask the same by chance
+    assert [b.tell(b.ask()[0]).candidate for _ in range(6)] != _asked_alone(tmp_path / "alone", 6)
+
+
+def test_who_began_a_study_asks_what_a_search_alone_would_whatever_is_lost_on_the_way(
+    machines: Callable[[str], Machine], tmp_path: Path
+) -> None:
+    one = machines("a")
+    found = [one.tell(one.ask()[0]).candidate for _ in range(3)]
+    one.ask()
+    one.die()
+    again = machines("a")
+    assert again.peers.recover() == 1 and len(again.hear()) == 1
+    found += [again.tell(again.ask()[0]).candidate for _ in range(5)]
+    assert found == _asked_alone(tmp_path / "alone", 8)
+    assert [trial.state for trial in again.trials].count(TrialState.FAIL) == 1
 
 
 def test_who_finds_its_candidate_at_work_steps_aside_and_is_told_as_its_repetition(
