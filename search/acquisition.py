@@ -289,14 +289,18 @@ class Acquisition:
         Of a teacher that is not trained yet it bears a share: others will learn from it, as many as there is time for. One
         that leaves too little time for that waits until nothing else is left.
         """
-        name = candidate.recipe.teacher
-        student, time = self._whole(candidate, work, new=False), remaining.effort(candidate.network.backbone)
-        if name is None or name in history.teachers:
-            return student, student <= time
-        whole = self._whole(candidate, work, new=True)
-        teacher = whole - student
+        name, backbone = candidate.recipe.teacher, candidate.network.backbone
+        counted, time = self._whole(candidate, work, new=False), remaining.effort(backbone)
+        if name is None:
+            return counted, counted <= time
+        alone, slower = effort(self.images.training * candidate.recipe.epochs, work), remaining.slower(name, backbone)
+        student = alone + slower * (counted - alone)  # what is the teacher's takes the teacher's time
+        if name in history.teachers:
+            return counted, student <= time
+        teacher = slower * (self._whole(candidate, work, new=True) - counted)
         shared = remaining.shared(time, student, teacher)
-        return self._whole(candidate, work, new=True, shared=shared), whole <= time and teacher <= TEACHING * time
+        in_time = student + teacher <= time and teacher <= TEACHING * time
+        return self._whole(candidate, work, new=True, shared=shared), in_time
 
     def _whole(self, candidate: Candidate, work: float, *, new: bool, shared: float = 1.0) -> float:
         """Return the work of a training with its packages, and of its teacher's training, where that is new, a share."""

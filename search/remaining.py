@@ -42,8 +42,16 @@ class Remaining:
 
     def effort(self, backbone: str) -> float:
         """Return the effort for which there is time; infinite before anything is known."""
-        pace = self._own.get(backbone, self._general)
+        pace = self._pace(backbone)
         return self.left / pace if pace else math.inf
+
+    def slower(self, backbone: str, other: str) -> float:
+        """Return how many times as long a unit of effort of one backbone takes as one of the other."""
+        pace = self._pace(other)
+        return self._pace(backbone) / pace if pace else 1.0
+
+    def _pace(self, backbone: str) -> float:
+        return self._own.get(backbone, self._general)
 
     def shared(self, time: float, student: float, teacher: float) -> float:
         """Return what a student bears of its teacher's training: a share for each that can still learn from it.

@@ -330,8 +330,11 @@ def test_a_new_teacher_leaves_two_thirds_of_the_time_to_those_that_learn_from_it
     whole, student = (acquisition._whole(taught, count(taught.network).macs, new=new) for new in (True, False))
     least = 3 * (whole - student)
     assert whole < 0.9 * least  # so both of these times would do for the student and its teacher
-    for time, begun in ((0.99 * least, False), (1.01 * least, True)):
-        remaining = Remaining(time, {"mobilenetv2": [1.0]})
+    slow = {"mobilenetv3_large": [4.0]}
+    for time, paces, begun in (
+        (0.99 * least, {}, False), (1.01 * least, {}, True), (3.96 * least, slow, False), (4.04 * least, slow, True)
+    ):  # fmt: skip
+        remaining = Remaining(time, {"mobilenetv2": [1.0], **paces})
         monkeypatch.setattr(acquisition, "_remaining", lambda *_, now=remaining: now)
         assert acquisition.in_time(run, taught) is begun
 

@@ -66,6 +66,12 @@ def test_the_pace_is_that_of_the_backbone_or_of_all() -> None:
     assert Remaining(-5.0, {"a": [1.0]}).effort("a") < 0
 
 
+def test_of_two_backbones_the_slower_one_takes_longer_for_the_same_effort() -> None:
+    remaining = Remaining(60.0, {"quick": [1.0], "usual": [3.0], "slow": [4.0]})
+    assert remaining.slower("slow", "quick") == 4 and remaining.slower("new", "quick") == 3
+    assert Remaining(60.0, {}).slower("slow", "quick") == 1
+
+
 def test_a_teacher_is_shared_by_those_that_can_still_learn_from_it() -> None:
     remaining = Remaining(0.0, {})
     assert remaining.shared(math.inf, 1.0, 10.0) == SHARED
