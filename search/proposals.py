@@ -94,7 +94,7 @@ class Proposals:
         """
         if self.plan.search.sampler != AUTO:
             return True
-        trained = {(candidate.network, candidate.recipe) for candidate in self._asked()}
+        trained = {candidate.training for candidate in self._asked()}
         plain = self._plain_candidate() if len(trained) % 2 == 0 else None
         return plain is not None and self.acquisition.in_time(self._run(), plain)
 

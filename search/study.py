@@ -183,7 +183,7 @@ class Study:
         Who began a shared study draws as a search alone, each other machine apart. Optuna's TPE keeps away from those at
         work ("constant liar"). A trial that others take for dead while it is drawn is theirs, and another one is asked.
         """
-        own = [] if self._study.user_attrs.get(FOUNDER, "") == self.machine else [self.machine]
+        own = [self.machine] if self.machine and self._study.user_attrs.get(FOUNDER) != self.machine else []
         while True:
             drawn = [self.plan.search.seed, self.told() + len(self._running()), *own]
             seed = int(digest_of(drawn)[:8], 16)

@@ -208,19 +208,15 @@ def _in_single_precision(
     program: Program, target: Target, found: Explanation, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding:
     """Against the same operations in fp16 on the Neural Engine, whose bytes are counted as they are: too many."""
-    half = [replace(cost, precision="fp16") for cost in costs(program)]
     here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
-    instead = _ms("latency in fp16 on the Neural Engine", half, target, "Neural Engine")
-    return Finding(
-        failure=FAILURE,
-        cause=ENGINE,
-        severity=_surely(here, instead),
-        subject=subject,
-        trials=trials,
-        what=f"The program computes in fp32, which the Neural Engine does not: it runs {_told(found.unit, here, instead)}",
-        evidence=(here, instead),
-        remedy="Convert with compute precision fp16, and compare both on the same pictures.",
-        command=tries.half,
+    half = [replace(cost, precision="fp16") for cost in costs(program)]
+    return _elsewhere(
+        subject,
+        trials,
+        f"The program computes in fp32, which the Neural Engine does not: it runs on the {found.unit}",
+        (here, _ms("latency in fp16 on the Neural Engine", half, target, "Neural Engine")),
+        "Convert with compute precision fp16, and compare both on the same pictures.",
+        tries.half,
     )
 
 
@@ -228,29 +224,36 @@ def _left(
     program: Program, target: Target, found: Explanation, subject: str, trials: tuple[int, ...], tries: Remedies
 ) -> Finding:
     """Another unit is faster than going there and back: against an engine that ran all operations."""
-    names = found.handed_over
+    here, names = _ms(f"latency on the {found.unit}", costs(program), target, found.unit), found.handed_over
     kept = [replace(cost, off_engine="") for cost in costs(program)]
-    here = _ms(f"latency on the {found.unit}", costs(program), target, found.unit)
-    instead = _ms("latency if the Neural Engine ran them", kept, target, "Neural Engine")
+    finding = _elsewhere(
+        subject,
+        trials,
+        f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run "
+        f"on the {found.unit}",
+        (here, _ms("latency if the Neural Engine ran them", kept, target, "Neural Engine")),
+        _REPLACE,
+        tries.look,
+    )
+    return replace(finding, layers=names[:NAMED])
+
+
+def _elsewhere(
+    subject: str, trials: tuple[int, ...], why: str, times: tuple[Evidence, Evidence], remedy: str, command: str
+) -> Finding:
+    """Tell of a program that runs on another unit; `times` are those there, and instead on the Neural Engine."""
+    here, instead = times
     return Finding(
         failure=FAILURE,
         cause=ENGINE,
         severity=_surely(here, instead),
         subject=subject,
         trials=trials,
-        what=(
-            f"{many(len(names), 'operation')} off the Neural Engine, as is reported: the whole program is taken to run "
-            f"{_told(found.unit, here, instead)}"
-        ),
-        evidence=(here, instead),
-        remedy=_REPLACE,
-        command=tries.look,
-        layers=names[:NAMED],
+        what=f"{why}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms.",
+        evidence=times,
+        remedy=remedy,
+        command=command,
     )
-
-
-def _told(unit: Unit, here: Evidence, instead: Evidence) -> str:
-    return f"on the {unit}, ~{here.value:.3g} ms instead of ~{instead.value:.3g} ms."
 
 
 def _ms(name: str, rows: Sequence[Cost], target: Target, unit: Unit) -> Evidence:
